@@ -1,0 +1,41 @@
+"""What the models of both kinds share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from vllm_operator_api.conditions import ConditionStatus
+
+MAX_CONDITION_MESSAGE_LENGTH = 1024
+
+
+class ApiModel(BaseModel):
+    """Base of everything that is part of a custom resource: camelCase outside, immutable, tolerant of newer fields."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+DnsSubdomain = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+Timestamp = Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})]
+"""RFC 3339 time in UTC with seconds, as Kubernetes writes it."""
+
+
+class Condition(ApiModel):
+    """A condition as in ``metav1.Condition``."""
+
+    type: Annotated[str, Field(max_length=316)]
+    status: ConditionStatus
+    reason: Annotated[str, Field(max_length=1024)]
+    message: Annotated[str, Field(max_length=32768)] = ""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    last_transition_time: Timestamp
+
+
+class LocalObjectReference(ApiModel):
+    """An object of the same namespace by its name."""
+
+    name: DnsSubdomain = Field(description="Name of the object, in the namespace of this one.")

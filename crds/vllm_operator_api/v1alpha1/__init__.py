@@ -1,0 +1,13 @@
+"""Version v1alpha1 of the custom resources."""
+
+from vllm_operator_api.v1alpha1.inferencejob import InferenceJob, InferenceJobSpec, InferenceJobStatus
+from vllm_operator_api.v1alpha1.llmservice import LLMService, LLMServiceSpec, LLMServiceStatus
+
+__all__ = [
+    "InferenceJob",
+    "InferenceJobSpec",
+    "InferenceJobStatus",
+    "LLMService",
+    "LLMServiceSpec",
+    "LLMServiceStatus",
+]

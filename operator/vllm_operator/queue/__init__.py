@@ -1,0 +1,1 @@
+"""The queue: connection, streams and consumers, and the operator's view of heartbeats and progress."""
