@@ -66,12 +66,8 @@ class JobInput(ApiModel):
 class Sampling(ApiModel):
     """Sampling parameters of chat rows."""
 
-    temperature: Annotated[str, Field(max_length=8, pattern=r"^[0-9](\.[0-9]{1,4})?$")] | None = Field(
-        default=None, description="From 0 to 2, as a string. Default: the engine's."
-    )
-    top_p: Annotated[str, Field(max_length=8, pattern=r"^(0\.[0-9]{1,4}|1(\.0{1,4})?)$")] | None = Field(
-        default=None, description="From 0 to 1, as a string. Default: the engine's."
-    )
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(default=None, description="Default: the engine's.")
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="Default: the engine's.")
     max_tokens: Annotated[int, Field(ge=1, le=16_777_216)] | None = Field(
         default=1024, description="Longest answer in tokens."
     )

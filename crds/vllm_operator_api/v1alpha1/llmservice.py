@@ -127,8 +127,8 @@ class Engine(ApiModel):
         description="Environment variables for the engine; only harmless VLLM_* ones are allowed.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
-    gpu_memory_utilization: Annotated[str, Field(max_length=8, pattern=r"^(0\.[0-9]{1,4}|1(\.0{1,4})?)$")] = Field(
-        default="0.92", description="Share of a GPU's memory that the engine may take, from 0 to 1, as a string."
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.92, description="Share of a GPU's memory that the engine may take."
     )
     kv_cache_memory: ByteQuantity | None = Field(
         default=None, description="Memory of the KV cache per GPU. Default: what is left after the weights."
