@@ -1,0 +1,101 @@
+"""Bring the whole stack up on the local cluster: cluster, images, chart, and a volume with models and rows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.kubectl import Kubectl
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HACK = REPOSITORY / "hack"
+CHART = REPOSITORY / "charts" / "vllm-operator"
+EXAMPLES = REPOSITORY / "examples" / "demo"
+
+RELEASE = "vllm-operator"
+RELEASE_NAMESPACE = "vllm-operator-system"
+IMAGE_PREFIX = "localhost/vllm-operator"
+IMAGE_TAG = "dev"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The binaries and the kubeconfig of the local cluster."""
+
+    kubectl: Path
+    helm: Path
+    kubeconfig: Path
+
+
+def _capture(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def tools() -> Tools:
+    """Paths of kubectl, helm and the kubeconfig; builds or fetches what is absent."""
+    cluster = str(HACK / "cluster")
+    return Tools(
+        kubectl=Path(_capture(cluster, "bin", "kubectl")),
+        helm=Path(_capture(cluster, "bin", "helm")),
+        kubeconfig=Path(_capture(cluster, "kubeconfig")),
+    )
+
+
+def cluster_up() -> None:
+    """Start the local cluster, or leave it as it is when it runs."""
+    subprocess.run([str(HACK / "cluster"), "up"], check=True)
+
+
+def cluster_down() -> None:
+    """Remove the local cluster."""
+    subprocess.run([str(HACK / "cluster"), "down"], check=True)
+
+
+def build_images(*targets: str) -> None:
+    """Build images and load them into the cluster; unchanged ones cost nothing."""
+    for target in targets:
+        subprocess.run([str(HACK / "images" / "build"), target, "--load"], check=True)
+
+
+def helm(paths: Tools, *args: str) -> str:
+    """Run helm against the local cluster and return its output.
+
+    Raises:
+        subprocess.CalledProcessError: helm failed.
+    """
+    environment = {**os.environ, "KUBECONFIG": str(paths.kubeconfig)}
+    done = subprocess.run(
+        [str(paths.helm), *args], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"helm {args[0]}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def install_chart(paths: Tools, *extra: str) -> None:
+    """``helm upgrade --install`` with the locally built images, and wait until it is ready."""
+    values = [f"image.{part}.repository={IMAGE_PREFIX}/{image}" for part, image in LOCAL_IMAGES.items()]
+    values += [f"image.{part}.tag={IMAGE_TAG}" for part in LOCAL_IMAGES]
+    arguments = [argument for value in values for argument in ("--set", value)]
+    helm(
+        paths, "upgrade", "--install", RELEASE, str(CHART), "--namespace", RELEASE_NAMESPACE, "--create-namespace",
+        "--wait", "--timeout", "180s", *arguments, *extra,
+    )  # fmt: skip
+
+
+LOCAL_IMAGES = {"operator": "operator", "runtime": "runtime-cpu", "nats": "nats"}
+"""Part of the chart's ``image`` values -> image that ``hack/images/build`` makes for it."""
+
+
+def uninstall_chart(paths: Tools) -> None:
+    """``helm uninstall`` and wait."""
+    helm(paths, "uninstall", RELEASE, "--namespace", RELEASE_NAMESPACE, "--wait", "--ignore-not-found")
+
+
+def seed_volume(kubectl: Kubectl) -> None:
+    """A claim ``demo`` with the models and the rows on it, and a pod ``client`` that mounts it and talks to services."""
+    kubectl.apply((EXAMPLES / "volume.yaml").read_text())
+    kubectl.wait("condition=Complete", "job/seed-demo", timeout_seconds=180)
+    kubectl.wait("condition=Ready", "pod/client", timeout_seconds=120)
