@@ -95,7 +95,7 @@ def uninstall_chart(paths: Tools) -> None:
 
 
 def seed_volume(kubectl: Kubectl) -> None:
-    """A claim ``demo`` with the models and the rows on it, and a pod ``client`` that mounts it and talks to services."""
+    """Make a claim ``demo`` with models and rows on it, and a pod ``client`` that mounts it and talks to services."""
     kubectl.apply((EXAMPLES / "volume.yaml").read_text())
     kubectl.wait("condition=Complete", "job/seed-demo", timeout_seconds=180)
     kubectl.wait("condition=Ready", "pod/client", timeout_seconds=120)
