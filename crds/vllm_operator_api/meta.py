@@ -27,12 +27,14 @@ Timestamp = Annotated[str, Field(max_length=64, json_schema_extra={"format": "da
 class Condition(ApiModel):
     """A condition as in ``metav1.Condition``."""
 
-    type: Annotated[str, Field(max_length=316)]
-    status: ConditionStatus
-    reason: Annotated[str, Field(max_length=1024)]
-    message: Annotated[str, Field(max_length=32768)] = ""
-    observed_generation: Annotated[int, Field(ge=0)] = 0
-    last_transition_time: Timestamp
+    type: Annotated[str, Field(max_length=316)] = Field(description="What is judged.")
+    status: ConditionStatus = Field(description="Whether it holds; Unknown when it cannot be told.")
+    reason: Annotated[str, Field(max_length=1024)] = Field(description="Why, as one word of the list of reasons.")
+    message: Annotated[str, Field(max_length=32768)] = Field(default="", description="Why, and what to do about it.")
+    observed_generation: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Generation of the object that this was judged of."
+    )
+    last_transition_time: Timestamp = Field(description="When the status last became another one.")
 
 
 class LocalObjectReference(ApiModel):

@@ -47,12 +47,12 @@ class ModelSource(ApiModel):
         | None
     ) = Field(
         default=None,
-        description="Names by which requests ask for the model; the first is the one in answers. Default: the service's name.",
+        description="Names that requests call the model by; the first is the one in answers. Default: the service's.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     max_length: Annotated[int, Field(ge=1, le=16_777_216)] | None = Field(
         default=None,
-        description="Longest request in tokens, prompt and answer together. Default: what the model's configuration allows.",
+        description="Longest request in tokens, prompt and answer together. Default: what the model was made for.",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         default="auto", description="Data type of weights and activations. `auto`: that of the model's configuration."
@@ -65,8 +65,8 @@ class Parallelism(ApiModel):
     tensor: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         default="auto",
         description=(
-            "Tensor-parallel degree = GPUs of one replica. `auto`: the smallest legal degree at which the weights and one "
-            "request of full length fit; the choice and its reason are in `status.plan`."
+            "Tensor-parallel degree = GPUs of one replica. `auto`: the smallest legal degree at which the weights and "
+            "one request of full length fit; the choice and its reason are in `status.plan`."
         ),
         json_schema_extra={
             "x-kubernetes-validations": [
@@ -107,8 +107,10 @@ class EngineResources(ApiModel):
 class EnvVar(ApiModel):
     """An environment variable of the engine."""
 
-    name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-    value: Annotated[str, Field(max_length=1024)] = ""
+    name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
+        description="Name of the variable."
+    )
+    value: Annotated[str, Field(max_length=1024)] = Field(default="", description="Its value; no secret belongs here.")
 
 
 class Engine(ApiModel):
@@ -117,8 +119,8 @@ class Engine(ApiModel):
     args: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=64)] = Field(
         default=[],
         description=(
-            "Further vLLM options, written in full, as `--name=value` or `--name`. Unknown, abbreviated and unsafe ones, "
-            "and those the operator sets itself, are refused before a pod exists."
+            "Further vLLM options, written in full, as `--name=value` or `--name`. Unknown, abbreviated and unsafe "
+            "ones, and those the operator sets itself, are refused before a pod exists."
         ),
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
@@ -146,7 +148,7 @@ class Scaling(ApiModel):
     )
     idle_after: Duration | None = Field(
         default=None,
-        description="Time without a request after which the service goes to zero replicas (minReplicas 0). Default: never.",
+        description="Time without a request after which a service with minReplicas 0 goes to zero. Default: never.",
     )
 
 
@@ -184,10 +186,18 @@ class LLMServiceSpec(ApiModel):
 class PredictedUse(ApiModel):
     """What the planner expects, per GPU. Numbers are strings with one decimal: a CRD has no floats."""
 
-    weights_gib: Annotated[str, Field(max_length=16)] | None = Field(default=None, alias="weightsGiB")
-    overhead_gib: Annotated[str, Field(max_length=16)] | None = Field(default=None, alias="overheadGiB")
-    kv_cache_gib: Annotated[str, Field(max_length=16)] | None = Field(default=None, alias="kvCacheGiB")
-    kv_cache_tokens: Annotated[int, Field(ge=0)] | None = None
+    weights_gib: Annotated[str, Field(max_length=16)] | None = Field(
+        default=None, alias="weightsGiB", description="Memory of the model's weights."
+    )
+    overhead_gib: Annotated[str, Field(max_length=16)] | None = Field(
+        default=None, alias="overheadGiB", description="Memory of activations, CUDA graphs and the engine itself."
+    )
+    kv_cache_gib: Annotated[str, Field(max_length=16)] | None = Field(
+        default=None, alias="kvCacheGiB", description="Memory of the KV cache."
+    )
+    kv_cache_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Tokens that the KV cache holds, over all GPUs of the replica."
+    )
     max_concurrency: Annotated[str, Field(max_length=16)] | None = Field(
         default=None, description="Requests of full length that the KV cache holds."
     )
@@ -213,8 +223,8 @@ class PlanStatus(ApiModel):
 class WorkerStatus(ApiModel):
     """One engine pod with its agent, as of its last heartbeat."""
 
-    name: Annotated[str, Field(max_length=253)]
-    node: Annotated[str, Field(max_length=253)] | None = None
+    name: Annotated[str, Field(max_length=253)] = Field(description="Name of the pod.")
+    node: Annotated[str, Field(max_length=253)] | None = Field(default=None, description="Node that it runs on.")
     state: Annotated[str, Field(max_length=32)] | None = Field(
         default=None, description="starting, running, draining, stopping; stale when no heartbeat comes."
     )
@@ -222,36 +232,46 @@ class WorkerStatus(ApiModel):
         default=None, description="Requests the engine is working on."
     )
     leases: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Shards the agent holds.")
-    last_heartbeat_time: Timestamp | None = None
+    last_heartbeat_time: Timestamp | None = Field(default=None, description="When the agent was last heard of.")
 
 
 class WorkersStatus(ApiModel):
     """The agents."""
 
-    ready: Annotated[int, Field(ge=0)] = 0
-    stale: Annotated[int, Field(ge=0)] = 0
+    ready: Annotated[int, Field(ge=0)] = Field(default=0, description="Agents whose engine takes work.")
+    stale: Annotated[int, Field(ge=0)] = Field(default=0, description="Agents that are not heard of any more.")
     items: Annotated[list[WorkerStatus], Field(max_length=16)] = Field(
-        default=[], json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+        default=[],
+        description="At most 16 of them.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
 
 
 class LeasesStatus(ApiModel):
     """Shards under lease."""
 
-    active: Annotated[int, Field(ge=0)] = 0
-    oldest_seconds: Annotated[int, Field(ge=0)] | None = None
+    active: Annotated[int, Field(ge=0)] = Field(default=0, description="Shards that agents hold.")
+    oldest_seconds: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Age in seconds of the lease held longest."
+    )
 
 
 class LLMServiceStatus(ApiModel):
     """What is. Written by the operator only."""
 
-    observed_generation: Annotated[int, Field(ge=0)] | None = None
-    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        default=[], json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    observed_generation: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Generation of the object that this status is of."
     )
-    desired_replicas: Annotated[int, Field(ge=0)] | None = None
-    replicas: Annotated[int, Field(ge=0)] | None = None
-    ready_replicas: Annotated[int, Field(ge=0)] | None = None
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+        default=[],
+        description="What holds, and why; the reason of Ready is the service's state.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    desired_replicas: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Replicas that should be.")
+    replicas: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Replicas that are.")
+    ready_replicas: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Replicas that answer requests."
+    )
     ready: Annotated[str, Field(max_length=16)] | None = Field(
         default=None, description="`<ready>/<desired>` replicas."
     )
