@@ -136,8 +136,13 @@ def root_schema(resource: Resource) -> Schema:
             {
                 "rule": f"self.metadata.name.size() <= {names.MAX_RESOURCE_NAME_LENGTH}",
                 "message": _LENGTH_MESSAGE,
+                "fieldPath": ".metadata.name",
             },
-            {"rule": f"self.metadata.name.matches('{resource.name_pattern}')", "message": resource.name_message},
+            {
+                "rule": f"self.metadata.name.matches('{resource.name_pattern}')",
+                "message": resource.name_message,
+                "fieldPath": ".metadata.name",
+            },
         ],
     }
 
