@@ -77,6 +77,16 @@ def result_subject(queue_id: str, job_uid: str, shard: int | str) -> str:
     return f"r.{checked_token(queue_id)}.{checked_token(job_uid)}.{shard}"
 
 
+def result_notice_subject(queue_id: str, job_uid: str, shard: int | str) -> str:
+    """Core subject on which the server repeats the headers of each stored result, so that a driver needs no consumer."""
+    return f"rn.{checked_token(queue_id)}.{checked_token(job_uid)}.{shard}"
+
+
+OPERATOR_INBOX_PREFIX: Final = "_INBOX_operator"
+AGENT_INBOX_PREFIX: Final = "_INBOX_agent"
+DRIVER_INBOX_PREFIX: Final = "_INBOX_driver"
+"""``inbox_prefix`` that a client of each role must connect with: it may subscribe to no other inbox."""
+
 JOB_CONSUMER_PREFIX: Final = "b_"
 
 

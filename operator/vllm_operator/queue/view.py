@@ -33,6 +33,11 @@ class QueueView(Protocol):
         """Whether the operator has a connection to the queue now."""
         ...
 
+    @property
+    def problem(self) -> str | None:
+        """Why there is no connection, in words for a condition; None while connected."""
+        ...
+
     def heartbeats(self, queue_id: str) -> tuple[SeenHeartbeat, ...]:
         """Last heartbeat of each worker of a service that was heard in the last 10 minutes, sorted by worker."""
         ...
