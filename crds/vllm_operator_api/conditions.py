@@ -67,6 +67,8 @@ class Reason(StrEnum):
     READING_MODEL_FACTS = "ReadingModelFacts"
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_CONFIG_INVALID = "ModelConfigInvalid"
+    UNSAFE_WEIGHTS = "UnsafeWeights"
+    """The model has only pickled weights, which can run code when they are loaded; safetensors are needed."""
     UNSUPPORTED_ARCHITECTURE = "UnsupportedArchitecture"
     MODEL_FACTS_UNAVAILABLE = "ModelFactsUnavailable"
     INVALID_PARALLELISM = "InvalidParallelism"

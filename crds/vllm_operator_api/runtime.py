@@ -153,8 +153,12 @@ class ModelFacts(Document):
     attention_heads: int
     kv_heads: int
     head_dim: int
+    latent_dim: int | None = None
+    """Width of the latent that multi-head latent attention caches per token and layer; None: plain (grouped) attention."""
     intermediate_size: int | None = None
     moe_intermediate_size: int | None = None
+    """Of one expert; None: the model has no experts."""
+    experts_per_token: int | None = None
     vocab_size: int
     max_position_embeddings: int | None = None
     dtype: str | None = None

@@ -1,0 +1,15 @@
+"""Why a plan cannot be made, as a condition's reason and message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vllm_operator_api.conditions import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class PlanProblem:
+    """A fault that the user or the cluster's owner can mend. The message has the value, the rule and what to do."""
+
+    reason: Reason
+    message: str
