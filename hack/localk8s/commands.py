@@ -18,26 +18,26 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
-    input_text: str | None = None,
+    stdin_file: Path | None = None,
 ) -> str:
     """Run ``argv`` and return its standard output; raise ``ClusterError`` with its last lines when it fails.
 
-    ``env`` is added to the current environment.
+    ``env`` is added to the current environment; standard input is ``stdin_file``, or empty.
     """
     command = [str(part) for part in argv]
     try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env={**os.environ, **env} if env else None,
-            input=input_text,
-            stdin=subprocess.DEVNULL if input_text is None else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        with open(stdin_file or os.devnull, "rb") as stdin:
+            done = subprocess.run(
+                command,
+                cwd=cwd,
+                env={**os.environ, **env} if env else None,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
     except FileNotFoundError:
         raise ClusterError(f"{command[0]}: command not found") from None
     except subprocess.TimeoutExpired:
