@@ -82,6 +82,11 @@ def result_notice_subject(queue_id: str, job_uid: str, shard: int | str) -> str:
     return f"rn.{checked_token(queue_id)}.{checked_token(job_uid)}.{shard}"
 
 
+def result_notice_subjects(queue_id: str) -> str:
+    """Subjects of the notices of one LLMService's results."""
+    return f"rn.{checked_token(queue_id)}.>"
+
+
 OPERATOR_INBOX_PREFIX: Final = "_INBOX_operator"
 AGENT_INBOX_PREFIX: Final = "_INBOX_agent"
 DRIVER_INBOX_PREFIX: Final = "_INBOX_driver"
