@@ -15,6 +15,7 @@ from pydantic import BaseModel
 Schema = dict[str, Any]
 
 _REFERENCE_PREFIX: Final = "#/$defs/"
+_RULES: Final = "x-kubernetes-validations"
 _COPIED_KEYWORDS: Final[tuple[str, ...]] = (
     "description",
     "format",
@@ -30,7 +31,7 @@ _COPIED_KEYWORDS: Final[tuple[str, ...]] = (
     "enum",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
-    "x-kubernetes-validations",
+    _RULES,
 )
 _KNOWN_KEYWORDS: Final = frozenset(
     {
@@ -79,7 +80,7 @@ class _Converter:
         self._with_defaults = with_defaults
 
     def convert(self, node: Schema, path: str) -> Schema:
-        node = self._resolved(node, path)
+        node = self._resolved(node)
         unknown = node.keys() - _KNOWN_KEYWORDS
         if unknown:
             raise UnsupportedSchemaError(f"{path}: keywords {sorted(unknown)} are not structural")
@@ -93,22 +94,20 @@ class _Converter:
             out["default"] = node["default"]
         return out
 
-    def _resolved(self, node: Schema, path: str) -> Schema:
+    def _resolved(self, node: Schema) -> Schema:
         """``node`` with its reference and its "or null" replaced by what they stand for; its own keywords win."""
         while True:
             own = {keyword: value for keyword, value in node.items() if keyword not in ("$ref", "anyOf", "title")}
-            if "$ref" in node:
-                node = self._definitions[node["$ref"].removeprefix(_REFERENCE_PREFIX)] | own
-                continue
             members = [member for member in node.get("anyOf", ()) if member.get("type") != "null"]
-            if len(members) != 1:
+            if "$ref" in node:
+                node = _merged(self._definitions[node["$ref"].removeprefix(_REFERENCE_PREFIX)], own)
+            elif len(members) == 1:
+                node = _merged(members[0], own)
+            else:
                 return node
-            if "x-kubernetes-validations" in own and "x-kubernetes-validations" in members[0]:
-                raise UnsupportedSchemaError(f"{path}: rules both on the field and on its type")
-            node = members[0] | own
 
     def _require_int_or_string(self, members: list[Schema], path: str) -> None:
-        types = {self._resolved(member, path).get("type") for member in members} - {"null"}
+        types = {self._resolved(member).get("type") for member in members} - {"null"}
         if types != {"integer", "string"}:
             raise UnsupportedSchemaError(
                 f"{path}: a union of {sorted(map(str, types))}; only integer | string is allowed"
@@ -144,6 +143,12 @@ class _Converter:
         if node.get("required"):
             out["required"] = list(node["required"])
         return out
+
+
+def _merged(inner: Schema, own: Schema) -> Schema:
+    """A type and what the field that has it says besides: the field's words replace the type's, rules of both hold."""
+    rules = [*inner.get(_RULES, ()), *own.get(_RULES, ())]
+    return inner | own | ({_RULES: rules} if rules else {})
 
 
 def _is_written(default: Any) -> bool:
