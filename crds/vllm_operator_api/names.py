@@ -30,6 +30,9 @@ APPLIED_HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
 FENCED_AT_ANNOTATION: Final = f"{GROUP}/fenced-at"
 """On engine pods: RFC 3339 time at which the operator took the pod out of routing in order to put the service to sleep."""
 
+PLAN_ANNOTATION: Final = f"{GROUP}/plan"
+"""On the Deployment of a service: the plan it was made from, so that a plan lives as long as what it was made from."""
+
 FIELD_MANAGER: Final = "vllm-operator"
 STATUS_FIELD_MANAGER: Final = "vllm-operator-status"
 
