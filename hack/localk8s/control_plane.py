@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from localk8s import binaries, kubeconfig
 from localk8s.api import ApiClient, ApiError, wait_until
@@ -47,7 +48,7 @@ class ControlPlane:
         self._children: Children | None = None
         self._etcd_port = self._peer_port = self._secure_port = 0
 
-    def __enter__(self) -> ControlPlane:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -100,7 +100,7 @@ class KindCluster:
             file.unlink(missing_ok=True)
 
     def _write_kubeconfig(self) -> None:
-        """kind's kubeconfig with the context called as on the native cluster."""
+        """The kubeconfig of kind with the context called as on the native cluster."""
         text = self._kind("get", "kubeconfig", "--name", NAME)
         text = text.replace(f"kind-{NAME}", kubeconfig.CONTEXT)
         kubeconfig.write(self._layout.kubeconfig, text)

@@ -39,4 +39,4 @@ def write(path: Path, text: str, owner: tuple[int, int] | None = None) -> None:
         stream.write(text)
     if owner is not None:
         os.chown(partial, *owner)
-    os.replace(partial, path)
+    partial.replace(path)

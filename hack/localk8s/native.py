@@ -164,7 +164,7 @@ class NativeCluster:
         self._require_alive(process)
         pid = node_process.init_pid(self._settings_file)
         # unshare execs Python after its last fork; the pid counts once it is in a network namespace of its own.
-        if pid is None or os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino:
+        if pid is None or _network_namespace(pid) == _network_namespace(os.getpid()):
             return None
         return pid
 
@@ -217,3 +217,7 @@ class NativeCluster:
         program = packages.unpacked(self._layout, "containerd") / "usr" / "bin" / "ctr"
         enter = ["nsenter", "--target", str(pid), "--mount", "--pid", "--net"]
         return Ctr([*enter, str(program), "--address", cfg.CONTAINERD_SOCKET])
+
+
+def _network_namespace(pid: int) -> str:
+    return str(Path(f"/proc/{pid}/ns/net").readlink())

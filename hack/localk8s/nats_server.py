@@ -7,6 +7,7 @@ import shutil
 import socket
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from localk8s import binaries
 from localk8s.api import wait_until
@@ -43,7 +44,7 @@ class NatsServer:
         self._port = port
         self._children: Children | None = None
 
-    def __enter__(self) -> NatsServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -34,9 +34,8 @@ def conflicts(routes: list[dict[str, Any]]) -> list[str]:
             network = ipaddress.ip_network(destination)
         except ValueError:
             continue
-        for own in ours:
-            if network.version == own.version and network.subnet_of(own):  # type: ignore[arg-type]
-                found.append(f"{destination} dev {route.get('dev', '?')}")
+        if any(network.version == own.version and network.subnet_of(own) for own in ours):  # type: ignore[arg-type]
+            found.append(f"{destination} dev {route.get('dev', '?')}")
     return found
 
 

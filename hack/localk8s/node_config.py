@@ -38,7 +38,7 @@ CNI_PLUGINS = "/usr/lib/cni"
 
 
 def containerd_config(pause_image: str, runc: str, *, cri: bool = True) -> str:
-    """containerd 1.6 and 1.7, configuration version 2.
+    """For containerd 1.6 and 1.7, configuration version 2.
 
     ``restrict_oom_score_adj``: runc may not lower oom_score_adj on a machine
     that withholds CAP_SYS_RESOURCE, and then no pod starts. Without ``cri`` the
@@ -171,7 +171,7 @@ def corefile() -> str:
 
 
 def etcd_arguments() -> list[str]:
-    """etcd on the private tmpfs, where fsync means nothing."""
+    """Of etcd, on the private tmpfs, where fsync means nothing."""
     return [
         f"--data-dir={BASE}/etcd",
         "--unsafe-no-fsync",
@@ -183,7 +183,7 @@ def etcd_arguments() -> list[str]:
 
 
 def apiserver_arguments() -> list[str]:
-    """kube-apiserver; it makes its own certificate authority in ``CERTIFICATES``."""
+    """Of kube-apiserver; it makes its own certificate authority in ``CERTIFICATES``."""
     return [
         "--etcd-servers=http://127.0.0.1:2379",
         f"--cert-dir={CERTIFICATES}",
@@ -203,7 +203,7 @@ def apiserver_arguments() -> list[str]:
 
 
 def controller_manager_arguments() -> list[str]:
-    """kube-controller-manager, with the host-path provisioner behind the default StorageClass."""
+    """Of kube-controller-manager, with the host-path provisioner behind the default StorageClass."""
     return [
         *_client_arguments(),
         f"--service-account-private-key-file={SERVICE_ACCOUNT_KEY}",
@@ -215,12 +215,12 @@ def controller_manager_arguments() -> list[str]:
 
 
 def scheduler_arguments() -> list[str]:
-    """kube-scheduler."""
+    """Of kube-scheduler."""
     return _client_arguments()
 
 
 def kubelet_arguments() -> list[str]:
-    """kubelet."""
+    """Of kubelet."""
     return [
         f"--config={BASE}/kubelet.json",
         f"--kubeconfig={KUBECONFIG}",

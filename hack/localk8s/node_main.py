@@ -123,9 +123,7 @@ def main(settings_file: str) -> None:
     components.start("kube-apiserver", programs["kube-apiserver"], cfg.apiserver_arguments())
     _start_containerd(settings, components)
     _wait_for_api(settings)
-    components.start(
-        "kube-controller-manager", programs["kube-controller-manager"], cfg.controller_manager_arguments()
-    )
+    components.start("kube-controller-manager", programs["kube-controller-manager"], cfg.controller_manager_arguments())
     components.start("kube-scheduler", programs["kube-scheduler"], cfg.scheduler_arguments())
     components.start("kubelet", programs["kubelet"], cfg.kubelet_arguments())
     components.start("kube-proxy", programs["kube-proxy"], [f"--config={cfg.BASE}/kube-proxy.json"])
@@ -148,7 +146,7 @@ def open_new_volumes(directory: Path) -> None:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
                 if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mode & 0o777 != 0o777:
-                    os.chmod(entry.path, 0o777)
+                    Path(entry.path).chmod(0o777)
 
 
 def _private_file_system(settings: Settings) -> None:
@@ -169,7 +167,7 @@ def _private_file_system(settings: Settings) -> None:
             Path(target).mkdir(parents=True, exist_ok=True)
             mounts.bind_fd(fd, target)
         os.close(fd)
-    os.mkdir("/run/lock")
+    Path("/run/lock").mkdir()
     hidden = Path(cfg.BASE, "sysctl")
     hidden.mkdir()
     for name, value in cfg.host_sysctls():

