@@ -1,1 +1,1 @@
-"""The Kubernetes API as the operator uses it: a small client Protocol, its adapter, and typed errors. Knows no CRD module."""
+"""The Kubernetes API as the operator uses it: a client Protocol, its adapter, typed errors. Knows no CRD module."""
