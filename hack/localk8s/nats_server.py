@@ -17,7 +17,8 @@ from localk8s.paths import Layout
 
 _NAME = "nats-server"
 _READY_SECONDS = 20.0
-_OWN_SETTINGS = re.compile(r"^\s*(listen|port|host|store_dir)\s*[:=]", re.MULTILINE)
+# Top-level settings begin a line; the same words inside a block (websocket, cluster) are the caller's.
+_OWN_SETTINGS = re.compile(r"^(listen|port|host)\s*[:= ]|\b(store_dir)\s*[:=]", re.MULTILINE)
 
 
 class NatsServer:
@@ -133,7 +134,7 @@ def render_config(config_text: str, port: int, store_dir: Path) -> str:
     """The whole configuration: the caller's text with listen address and store directory added."""
     clash = _OWN_SETTINGS.search(config_text)
     if clash is not None:
-        raise ClusterError(f"the NATS configuration must not set {clash.group(1)}: the harness does", exit_code=2)
+        raise ClusterError(f"the NATS configuration must not set {clash[1] or clash[2]}: the harness does", exit_code=2)
     store = f'store_dir: "{store_dir}"'
     text, blocks = re.subn(r"^(\s*jetstream\s*[:=]?\s*\{)", rf"\1\n  {store}\n", config_text, flags=re.MULTILINE)
     own = f'listen: "127.0.0.1:{port}"\n'
