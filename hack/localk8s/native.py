@@ -53,6 +53,12 @@ class NativeCluster:
     def up(self) -> None:
         """A ready cluster, whatever state the last one was left in; a healthy one is kept as it is."""
         with self._lock():
+            for other in node_process.others(self._settings_file):
+                raise ClusterError(
+                    f"the cluster of {other.parent.parent} is up, and a machine has room for one."
+                    f"\nEnd it with: VLLM_OPERATOR_CACHE={other.parent.parent} hack/cluster down",
+                    exit_code=2,
+                )
             if self.healthy():
                 self._finish(self._admin_token())
                 say("  the cluster is up already")
@@ -109,8 +115,9 @@ class NativeCluster:
     def _clean(self) -> None:
         """Remove whatever a former node left: works from any half-finished state, and when there is nothing."""
         node_process.end(self._settings_file)
-        network.disconnect()
-        cgroups.remove(cfg.CGROUP)
+        if not node_process.others(self._settings_file):
+            network.disconnect()
+            cgroups.remove(cfg.CGROUP)
         for file in (self._layout.kubeconfig, self._settings_file):
             file.unlink(missing_ok=True)
         self._refuse_mounts_below(self._layout.node)

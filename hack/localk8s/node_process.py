@@ -19,23 +19,41 @@ class NodeProcess:
     """A process whose command line starts the node of one cluster directory."""
 
     pid: int
+    settings_file: Path
     is_init: bool  # process 1 of the node, as opposed to the unshare that waits for it
 
 
 def is_node_command(cmdline: bytes, settings_file: Path) -> bool:
     """Whether a /proc/PID/cmdline is that of the node with these settings, or of its unshare."""
+    return settings_of(cmdline) == settings_file
+
+
+def settings_of(cmdline: bytes) -> Path | None:
+    """The settings file of the node whose /proc/PID/cmdline this is; None when it is something else."""
     arguments = cmdline.rstrip(b"\0").split(b"\0")
-    return arguments[-2:] == [MODULE.encode(), os.fsencode(settings_file)]
+    if len(arguments) < 3 or arguments[-2] != MODULE.encode():
+        return None
+    return Path(os.fsdecode(arguments[-1]))
 
 
 def find(settings_file: Path) -> list[NodeProcess]:
     """The living processes of the node with these settings."""
+    return [process for process in _all() if process.settings_file == settings_file]
+
+
+def others(settings_file: Path) -> list[Path]:
+    """The settings files of living nodes other than this one: of other cache directories."""
+    return sorted({process.settings_file for process in _all() if process.settings_file != settings_file})
+
+
+def _all() -> list[NodeProcess]:
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            if not is_node_command((entry / "cmdline").read_bytes(), settings_file):
+            settings_file = settings_of((entry / "cmdline").read_bytes())
+            if settings_file is None:
                 continue
             status = (entry / "status").read_text()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -44,7 +62,8 @@ def find(settings_file: Path) -> list[NodeProcess]:
         if fields.get("State", "Z").startswith(("Z", "X")):
             continue
         namespaced = fields.get("NSpid", "").split()
-        found.append(NodeProcess(int(entry.name), is_init=len(namespaced) > 1 and namespaced[-1] == "1"))
+        is_init = len(namespaced) > 1 and namespaced[-1] == "1"
+        found.append(NodeProcess(int(entry.name), settings_file, is_init))
     return found
 
 

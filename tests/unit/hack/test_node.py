@@ -57,6 +57,8 @@ def test_the_nodes_processes_are_told_from_others() -> None:
     assert not node_process.is_node_command(python, Path("/other/cluster/node-settings.json"))
     assert not node_process.is_node_command(b"vi\0/cache/cluster/node-settings.json\0", settings)
     assert not node_process.is_node_command(b"", settings)
+    assert node_process.settings_of(python) == settings
+    assert node_process.settings_of(b"python3\0-m\0pytest\0") is None
 
 
 V1 = "31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
