@@ -1,8 +1,8 @@
 """The output while it grows: a partial file and, beside it, a log of what is complete in it.
 
-Each shard is appended to the partial file and flushed to the disk, then a record of the totals so far is appended to the
-log and flushed. After a crash the log's last whole record says where both, and the input, are to be taken up: what the
-partial file holds beyond it is cut off. The finished file appears at once and whole, and never in place of another.
+Each shard is appended to the partial file and flushed to the disk, then a record of the totals so far is appended to
+the log and flushed. After a crash the log's last whole record says where both, and the input, are to be taken up: what
+the partial file holds beyond it is cut off. The finished file appears at once and whole, and never in place of another.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Totals:
 
 
 NOTHING: Final = Totals()
+_NO_FACTS: Final = InputFacts(rows=0, sha256="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class PartialOutput:
     """
 
     def __init__(self, directory: int, name: str, job_uid: str) -> None:
-        """``directory``: a descriptor that stays the caller's. ``name``: of the finished file."""
+        """``directory``: a descriptor, closed with this object. ``name``: of the finished file."""
         stem = f"{name}.{job_uid}"
         if len(f"{stem}.partial.log".encode()) > _MAX_NAME_BYTES:
             stem = f".{job_uid}"
@@ -92,11 +93,11 @@ class PartialOutput:
         if partial is not None:
             if (partial.st_dev, partial.st_ino) == (final.st_dev, final.st_ino):
                 return True
-        elif self._stat(self._log_name) is not None:
+        elif self._log_is_complete():
             return True
         raise JobFailedError(
             Reason.OUTPUT_EXISTS,
-            f"the output {self._name!r} exists already and is not overwritten: remove it, or choose another path in a new job",
+            f"the output {self._name!r} exists already and is not overwritten: remove it, or choose another path",
         )
 
     def open(self) -> InputFacts | None:
@@ -105,7 +106,7 @@ class PartialOutput:
         Raises:
             OutputBusyError: that driver still runs.
         """
-        self.close()
+        self._close_files()
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._log = os.open(self._log_name, flags, 0o644, dir_fd=self._directory)
         self._lock()
@@ -192,7 +193,13 @@ class PartialOutput:
         os.fsync(self._directory)
 
     def close(self) -> None:
-        """Close the files; the lock goes with them."""
+        """Close files and directory; the lock goes with them."""
+        self._close_files()
+        if self._directory >= 0:
+            os.close(self._directory)
+            self._directory = -1
+
+    def _close_files(self) -> None:
         for descriptor in (self._data, self._log):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -218,6 +225,24 @@ class PartialOutput:
         _write_all(self._log, line)
         os.fsync(self._log)
         self._log_bytes += len(line)
+
+    def read_log(self) -> tuple[InputFacts, Totals]:
+        """Facts and totals of the finished output, when ``check_free`` said that it is this job's."""
+        log = os.open(self._log_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
+        try:
+            header, points = _read_log(log)
+        finally:
+            os.close(log)
+        if header is None or header["jobUid"] != self._job_uid:
+            return _NO_FACTS, NOTHING
+        return InputFacts(header["rows"], header["sha256"]), points[-1][1]
+
+    def _log_is_complete(self) -> bool:
+        try:
+            facts, totals = self.read_log()
+        except FileNotFoundError:
+            return False
+        return 0 < facts.rows == totals.rows
 
     def _stat(self, name: str) -> os.stat_result | None:
         try:
@@ -259,7 +284,7 @@ def _totals(record: dict[str, Any]) -> Totals:
 
 
 def _read_log(descriptor: int) -> tuple[dict[str, Any] | None, list[tuple[int, Totals]]]:
-    """The header, and for each point to take up from: the log's length and the totals there. Ends before a torn line."""
+    """The header, and each point to take up from: the log's length and the totals there. Ends before a torn line."""
     header: dict[str, Any] | None = None
     points: list[tuple[int, Totals]] = []
     offset = 0
