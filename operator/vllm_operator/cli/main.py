@@ -45,9 +45,9 @@ def queue_config(
     output: Annotated[Path, typer.Option(help="File to write.")],
 ) -> None:
     """Write the configuration of nats-server with the public keys of the three users."""
-    from vllm_operator.queue.server_config import write_server_config
+    from vllm_operator.queue.server_config import read_public_keys, server_config
 
-    write_server_config(credentials, output)
+    output.write_text(server_config(read_public_keys(credentials)))
 
 
 @app.command("version")

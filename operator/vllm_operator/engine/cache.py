@@ -7,7 +7,7 @@ answers of the operator's own writes. The newest of them wins, whatever the orde
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from vllm_operator.kube.kinds import Manifest, ObjectRef
@@ -23,13 +23,20 @@ class ObjectCache:
     is kept. Not thread-safe: it belongs to one event loop.
     """
 
-    def __init__(self, watched: Iterable[str], owner_uid_label: str) -> None:
+    def __init__(
+        self,
+        watched: Iterable[str],
+        owner_uid_label: str,
+        slim: Mapping[str, Callable[[Manifest], Manifest]] | None = None,
+    ) -> None:
         """``watched``: the kinds that are listed and watched, so that an absent object is known to be absent.
 
-        Objects of other kinds get in by the answers of the operator's own writes only.
+        Objects of other kinds get in by the answers of the operator's own writes only. ``slim`` gives, by kind, a
+        function that returns what is worth keeping of an object.
         """
         self._watched = frozenset(watched)
         self._owner_uid_label = owner_uid_label
+        self._slim = dict(slim or {})
         self._objects: dict[str, dict[str, dict[str, Manifest]]] = {}
         self._children: dict[tuple[str, str], dict[ObjectRef, Manifest]] = {}
         self._listed: set[str] = set()
@@ -84,6 +91,8 @@ class ObjectCache:
         if known is not None:
             self._unindex(ref, known)
         slim = _without_managed_fields(manifest)
+        if ref.kind in self._slim:
+            slim = self._slim[ref.kind](slim)
         self._objects.setdefault(ref.kind, {}).setdefault(ref.namespace, {})[ref.name] = slim
         owner_uid = self._owner_uid(slim)
         if owner_uid:

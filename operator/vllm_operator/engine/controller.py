@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 from uuid import uuid4
 
@@ -54,9 +54,8 @@ class Controller:
         *,
         workers: int,
         resync_seconds: float,
-        on_gone: Callable[[Key], None],
     ) -> None:
-        """``reconcilers`` by kind. ``on_gone`` is called after a reconcile of a key whose object does not exist."""
+        """``reconcilers`` by kind."""
         self._queue = queue
         self._cache = cache
         self._reconcilers = dict(reconcilers)
@@ -64,7 +63,6 @@ class Controller:
         self._metrics = metrics
         self._workers = workers
         self._resync_seconds = resync_seconds
-        self._on_gone = on_gone
         self._started: dict[Key, float] = {}
 
     @property
@@ -114,7 +112,6 @@ class Controller:
             self._metrics.reconciled(key.kind, result, self._clock.monotonic() - begun)
         if self._cache.get(key) is None and result in ("done", "requeue"):
             self._queue.forget(key)
-            self._on_gone(key)
 
     async def _attempt(self, key: Key) -> str:
         try:

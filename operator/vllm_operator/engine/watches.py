@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,8 @@ from vllm_operator.kube.kinds import Kind, Manifest
 
 _log: Final = structlog.stdlib.get_logger(__name__)
 _MAX_BACKOFF_SECONDS: Final = 30.0
+_SETTLE_SECONDS: Final = 3.0
+"""Time for the watches of all kinds to begin anew before the list that makes up for the gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Lister:
         self._watches = tuple(watches)
         self._namespaces = namespaces
         self._on_change = on_change
+        self._requested = asyncio.Event()
 
     async def start(self) -> None:
         """List every kind once; tried again, with a backoff, until all have answered."""
@@ -58,10 +62,21 @@ class Lister:
                     await asyncio.sleep(delay)
                     delay = min(_MAX_BACKOFF_SECONDS, delay * 2)
 
+    def request(self) -> None:
+        """List everything again soon: a watch began anew, and what was deleted in between is not reported by it."""
+        self._requested.set()
+
     async def run(self, interval_seconds: float) -> None:
-        """List everything again every interval, with jitter, for ever. A failed list prunes nothing."""
+        """List everything again every interval (with jitter) and when requested, for ever.
+
+        A failed list prunes nothing.
+        """
         while True:
-            await asyncio.sleep(interval_seconds * random.uniform(0.9, 1.1))  # noqa: S311 -- spreads load only
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval_seconds * random.uniform(0.9, 1.1)):  # noqa: S311 -- spreads load
+                    await self._requested.wait()
+                    await asyncio.sleep(_SETTLE_SECONDS)
+            self._requested.clear()
             for watch in self._watches:
                 try:
                     await self.relist(watch)
