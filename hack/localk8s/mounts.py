@@ -10,6 +10,7 @@ from pathlib import Path
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_SHARED = 1 << 20
+MNT_DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,6 +41,19 @@ def share_all() -> None:
 def bind_fd(fd: int, target: str) -> None:
     """Bind the directory open at ``fd`` on ``target``, even when its path is covered by another mount by now."""
     _mount(f"/proc/self/fd/{fd}", target, None, MS_BIND | MS_REC, None)
+
+
+def points_below(directory: Path, mountinfo: str) -> list[Path]:
+    """The mount points strictly below ``directory``, innermost first, from the text of /proc/self/mountinfo."""
+    points = {Path(line.split()[4]) for line in mountinfo.splitlines()}
+    return sorted((p for p in points if p != directory and p.is_relative_to(directory)), reverse=True)
+
+
+def detach(target: Path) -> None:
+    """Unmount ``target`` lazily."""
+    if _libc.umount2(str(target).encode(), MNT_DETACH):
+        code = ctypes.get_errno()
+        raise OSError(code, f"unmount {target}: {os.strerror(code)}")
 
 
 def bind(source: Path, target: Path) -> None:

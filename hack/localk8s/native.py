@@ -17,7 +17,7 @@ import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from localk8s import binaries, bootstrap, cgroups, kubeconfig, network, node_process, pause_image, privilege
+from localk8s import binaries, bootstrap, cgroups, kubeconfig, mounts, network, node_process, pause_image, privilege
 from localk8s import node_config as cfg
 from localk8s import system_packages as packages
 from localk8s.api import ApiClient, wait_until
@@ -126,9 +126,8 @@ class NativeCluster:
 
     def _refuse_mounts_below(self, directory: Path) -> None:
         """Deleting through a mount would hit what is mounted; the node's mounts are private, so none is expected."""
-        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-            if Path(line.split()[4]).is_relative_to(directory):
-                raise ClusterError(f"{line.split()[4]} is a mount point; unmount it and run the command again")
+        for point in mounts.points_below(directory, Path("/proc/self/mountinfo").read_text(encoding="utf-8")):
+            raise ClusterError(f"{point} is a mount point; unmount it and run the command again")
 
     def _start(self) -> None:
         layout = self._layout
@@ -154,7 +153,8 @@ class NativeCluster:
 
     def _launch(self) -> subprocess.Popen[bytes]:
         """Start process 1 of the node in a session of its own, so that it outlives this command and its terminal."""
-        unshare = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
+        unshare = ["unshare", "--mount", "--propagation=slave", "--pid", "--net", "--uts", "--ipc"]
+        unshare += ["--fork", "--kill-child", "--mount-proc"]
         command = [*unshare, sys.executable, "-P", "-m", node_process.MODULE, str(self._settings_file)]
         with (self._layout.logs / "node.log").open("ab") as log:
             return subprocess.Popen(

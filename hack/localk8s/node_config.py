@@ -41,8 +41,9 @@ def containerd_config(pause_image: str, runc: str, *, cri: bool = True) -> str:
     """For containerd 1.6 and 1.7, configuration version 2.
 
     ``restrict_oom_score_adj``: runc may not lower oom_score_adj on a machine
-    that withholds CAP_SYS_RESOURCE, and then no pod starts. Without ``cri`` the
-    daemon serves ``ctr`` only, for cleaning its store.
+    that withholds CAP_SYS_RESOURCE, and then no pod starts. ``disable_apparmor``:
+    the default profile would be loaded into the machine's kernel and stay there.
+    Without ``cri`` the daemon serves ``ctr`` only, for cleaning its store.
     """
     disabled = [
         "io.containerd.snapshotter.v1.aufs",
@@ -63,6 +64,7 @@ disabled_plugins = {json.dumps(disabled)}
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause_image}"
   restrict_oom_score_adj = true
+  disable_apparmor = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{CNI_PLUGINS}"
     conf_dir = "{BASE}/cni"

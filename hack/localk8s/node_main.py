@@ -152,6 +152,9 @@ def open_new_volumes(directory: Path) -> None:
 def _private_file_system(settings: Settings) -> None:
     """Cover the directories that components write to, then bring in what has to be on disk."""
     cluster = Path(settings.cluster)
+    # An image build that runs now mounts below the cache; a copy of its mounts here would keep them in use.
+    for point in mounts.points_below(Path(settings.cache_root), Path("/proc/self/mountinfo").read_text()):
+        mounts.detach(point)
     open_directory = os.O_RDONLY | os.O_DIRECTORY
     wanted = {
         settings.cache_root: os.open(settings.cache_root, open_directory),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from localk8s import bootstrap, cgroups, network, node_config, node_process
+from localk8s import bootstrap, cgroups, mounts, network, node_config, node_process
 from localk8s.node_main import Settings, open_new_volumes
 
 
@@ -117,3 +117,11 @@ def test_settings_survive_their_file(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text(json.dumps(values))
     assert Settings.read(file) == Settings(**values)  # type: ignore[arg-type]
+
+
+def test_mount_points_below_a_directory_come_innermost_first() -> None:
+    def line(point: str) -> str:
+        return f"30 24 0:26 / {point} rw - ext4 /dev/vda rw"
+
+    mountinfo = "\n".join(line(point) for point in ("/", "/cache", "/cache/a", "/cache/a/b", "/cache2", "/proc"))
+    assert mounts.points_below(Path("/cache"), mountinfo) == [Path("/cache/a/b"), Path("/cache/a")]
