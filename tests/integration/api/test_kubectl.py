@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.support.kubectl import Kubectl, KubectlError
 
+from localk8s.api import ApiError
 from localk8s.control_plane import ControlPlane
 
 pytestmark = pytest.mark.integration
@@ -44,7 +46,7 @@ def set_status(control_plane: ControlPlane, plural: str, name: str, status: dict
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_examples_are_accepted(kubectl: Any, path: Path) -> None:
+def test_examples_are_accepted(kubectl: Kubectl, path: Path) -> None:
     kubectl("apply", "--dry-run=server", "--validate=strict", "-f", str(path))
 
 
@@ -54,13 +56,13 @@ def test_examples_are_there() -> None:
     }
 
 
-def test_apply_refuses_an_unknown_field(kubectl: Any) -> None:
+def test_apply_refuses_an_unknown_field(kubectl: Kubectl) -> None:
     text = manifest("LLMService", "typo", {"model": {"id": "a/b"}, "paralelism": {"tensor": 2}})
-    with pytest.raises(Exception, match=r'strict decoding error: unknown field "spec.paralelism"'):
+    with pytest.raises(KubectlError, match=r'strict decoding error: unknown field "spec.paralelism"'):
         kubectl("apply", "-f", "-", stdin=text)
 
 
-def test_columns_of_a_service(kubectl: Any, control_plane: ControlPlane) -> None:
+def test_columns_of_a_service(kubectl: Kubectl, control_plane: ControlPlane) -> None:
     kubectl("apply", "-f", "-", stdin=manifest("LLMService", "chat", {"model": {"id": "Qwen/Qwen3-8B"}}))
     status = {
         "observedGeneration": 1,
@@ -84,7 +86,7 @@ def test_columns_of_a_service(kubectl: Any, control_plane: ControlPlane) -> None
         kubectl("delete", "llm", "chat")
 
 
-def test_columns_of_a_job(kubectl: Any, control_plane: ControlPlane) -> None:
+def test_columns_of_a_job(kubectl: Kubectl, control_plane: ControlPlane) -> None:
     text = (REPOSITORY / "examples" / "inferencejob-inline.yaml").read_text()
     name = yaml.safe_load(text)["metadata"]["name"]
     kubectl("apply", "-f", "-", stdin=text)
@@ -107,15 +109,15 @@ def test_columns_of_a_job(kubectl: Any, control_plane: ControlPlane) -> None:
         kubectl("delete", "ij", name)
 
 
-def test_status_does_not_take_what_the_schema_does_not_have(kubectl: Any, control_plane: ControlPlane) -> None:
+def test_status_does_not_take_what_the_schema_does_not_have(kubectl: Kubectl, control_plane: ControlPlane) -> None:
     kubectl("apply", "-f", "-", stdin=manifest("LLMService", "chat", {"model": {"id": "a/b"}}))
     try:
-        with pytest.raises(Exception, match="field not declared in schema"):
+        with pytest.raises(ApiError, match="field not declared in schema"):
             set_status(control_plane, "llmservices", "chat", {"bogus": 1})
     finally:
         kubectl("delete", "llm", "chat")
 
 
-def test_explain_describes_fields(kubectl: Any) -> None:
+def test_explain_describes_fields(kubectl: Kubectl) -> None:
     text = " ".join(kubectl("explain", "llm.spec.parallelism.tensor").split())
     assert "smallest legal degree at which the weights and one request of full length fit" in text
