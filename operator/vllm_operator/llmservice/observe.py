@@ -1,0 +1,194 @@
+"""What is, as typed values: the Deployment, its pods, the facts Job, demand and heartbeats. Reads memory only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from vllm_operator.kube.kinds import Manifest, ObjectRef
+from vllm_operator.llmservice.facts import FactsState, observe_facts, parse_time
+from vllm_operator.manifests.common import ENGINE_COMPONENT, MODEL_FACTS_COMPONENT
+from vllm_operator.manifests.engine_deployment import ENGINE_CONTAINER, engine_deployment_name
+from vllm_operator.planner.inventory import Inventory, gpu_inventory
+from vllm_operator.planner.record import PlanRecord, parse_plan_record
+from vllm_operator.queue.view import QueueView, SeenHeartbeat
+from vllm_operator_api.names import (
+    COMPONENT_LABEL,
+    FENCED_AT_ANNOTATION,
+    INFERENCE_JOB_KIND,
+    PLAN_ANNOTATION,
+    ROUTABLE_LABEL,
+)
+from vllm_operator_api.v1alpha1.llmservice import LLMService
+
+_RUNNING_PHASE: Final = "Running"
+
+
+class CacheView(Protocol):
+    """What is read of the operator's cache."""
+
+    def get(self, ref: ObjectRef) -> Manifest | None: ...
+
+    def list(self, kind: str, namespace: str | None = None) -> tuple[Manifest, ...]: ...
+
+    def labelled(self, owner_uid: str, kind: str) -> tuple[Manifest, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerExit:
+    """The last end of the engine container."""
+
+    exit_code: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePod:
+    """A pod of the service's Deployment."""
+
+    name: str
+    uid: str
+    node: str | None
+    ready: bool
+    ready_since: datetime | None
+    routable: bool
+    fenced_at: datetime | None
+    terminating: bool
+    running: bool = False
+    """The engine container runs (it may still be loading)."""
+    running_since: datetime | None = None
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    unschedulable_message: str = ""
+    last_exit: ContainerExit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineDeployment:
+    """The Deployment of a service's engines, as it is."""
+
+    replicas: int
+    """Asked for, not those that exist."""
+    record: PlanRecord | None
+    replica_failure: str = ""
+    """Why the API server refuses its pods."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything that plan and status of one service are functions of, beside its spec."""
+
+    deployment: EngineDeployment | None
+    pods: tuple[EnginePod, ...]
+    facts: FactsState
+    inventory: Inventory
+    demanding_jobs: tuple[str, ...]
+    """InferenceJobs with work for this service."""
+    heartbeats: Mapping[str, SeenHeartbeat]
+    """By pod name; only of pods that exist, by uid."""
+    queue_connected: bool
+    queue_problem: str | None = None
+
+    @property
+    def live_pods(self) -> tuple[EnginePod, ...]:
+        """Pods that are not being deleted."""
+        return tuple(pod for pod in self.pods if not pod.terminating)
+
+
+def observe(service: LLMService, cache: CacheView, queue: QueueView) -> Observed:
+    """Collect what memory holds about a service. No I/O."""
+    manifests = cache.labelled(service.uid, "Pod")
+    pods = tuple(_engine_pod(pod) for pod in manifests if _component(pod) == ENGINE_COMPONENT)
+    facts_pods = tuple(pod for pod in manifests if _component(pod) == MODEL_FACTS_COMPONENT)
+    deployment = cache.get(ObjectRef("Deployment", service.namespace, engine_deployment_name(service.name)))
+    uids = {pod.name: pod.uid for pod in pods}
+    return Observed(
+        deployment=None if deployment is None else _deployment(deployment, service.uid),
+        pods=pods,
+        facts=observe_facts(cache.labelled(service.uid, "Job"), facts_pods),
+        inventory=gpu_inventory(cache.list("Node"), service.spec.accelerator.resource_name),
+        demanding_jobs=tuple(
+            job["metadata"]["name"]
+            for job in cache.list(INFERENCE_JOB_KIND, service.namespace)
+            if _demands(job, service.name)
+        ),
+        heartbeats={
+            seen.heartbeat.worker: seen
+            for seen in queue.heartbeats(service.uid)
+            if uids.get(seen.heartbeat.worker) == seen.heartbeat.pod_uid
+        },
+        queue_connected=queue.connected,
+        queue_problem=queue.problem,
+    )
+
+
+def _component(manifest: Manifest) -> str:
+    return str((manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, ""))
+
+
+def _demands(job: Manifest, service_name: str) -> bool:
+    reference = (job.get("spec") or {}).get("serviceRef") or {}
+    phase = (job.get("status") or {}).get("phase")
+    return (
+        reference.get("name") == service_name
+        and phase == _RUNNING_PHASE
+        and not job["metadata"].get("deletionTimestamp")
+    )
+
+
+def _deployment(manifest: Manifest, owner_uid: str) -> EngineDeployment | None:
+    """None for one that is somebody else's or on its way out: it says nothing about this service."""
+    metadata = manifest["metadata"]
+    owners = metadata.get("ownerReferences") or []
+    if metadata.get("deletionTimestamp") or not any(owner.get("uid") == owner_uid for owner in owners):
+        return None
+    conditions = (manifest.get("status") or {}).get("conditions") or []
+    failure: dict[str, Any] = next(
+        (c for c in conditions if c.get("type") == "ReplicaFailure" and c.get("status") == "True"), {}
+    )
+    return EngineDeployment(
+        replicas=int(manifest["spec"].get("replicas", 1)),
+        record=parse_plan_record((metadata.get("annotations") or {}).get(PLAN_ANNOTATION)),
+        replica_failure=str(failure.get("message", "")),
+    )
+
+
+def _engine_pod(manifest: Manifest) -> EnginePod:
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
+    ready = conditions.get("Ready", {})
+    scheduled = conditions.get("PodScheduled", {})
+    is_ready = ready.get("status") == "True"
+    containers = status.get("containerStatuses") or []
+    container: dict[str, Any] = next((c for c in containers if c.get("name") == ENGINE_CONTAINER), {})
+    state = container.get("state") or {}
+    waiting, running = state.get("waiting") or {}, state.get("running")
+    terminated = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    return EnginePod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=(manifest.get("spec") or {}).get("nodeName"),
+        ready=is_ready,
+        ready_since=parse_time(ready.get("lastTransitionTime")) if is_ready else None,
+        routable=(metadata.get("labels") or {}).get(ROUTABLE_LABEL) == "true",
+        fenced_at=parse_time((metadata.get("annotations") or {}).get(FENCED_AT_ANNOTATION)),
+        terminating=bool(metadata.get("deletionTimestamp")),
+        running=running is not None,
+        running_since=parse_time((running or {}).get("startedAt")),
+        waiting_reason=str(waiting.get("reason", "")),
+        waiting_message=str(waiting.get("message", "")),
+        unschedulable_message=str(scheduled.get("message", "")) if scheduled.get("status") == "False" else "",
+        last_exit=None if terminated is None else container_exit(terminated),
+    )
+
+
+def container_exit(terminated: Mapping[str, Any]) -> ContainerExit:
+    """A container's ``state.terminated``."""
+    return ContainerExit(
+        exit_code=int(terminated.get("exitCode", 0)),
+        reason=str(terminated.get("reason", "")),
+        message=str(terminated.get("message", "")),
+    )

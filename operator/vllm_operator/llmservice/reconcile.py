@@ -1,0 +1,115 @@
+"""The I/O shell of one LLMService: observe, plan, execute, tell."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from vllm_operator.engine.clock import Clock
+from vllm_operator.engine.plan import Outcome, Plan
+from vllm_operator.engine.result import Done, RequeueAfter, Result
+from vllm_operator.kube.kinds import Key, Manifest
+from vllm_operator.llmservice.observe import CacheView, observe
+from vllm_operator.llmservice.parse import parse_service
+from vllm_operator.llmservice.plan import Decision, PlanConfig, plan_service
+from vllm_operator.llmservice.status import StatusConfig, service_status, status_document, status_facts
+from vllm_operator.llmservice.transitions import transitions
+from vllm_operator.manifests.engine_deployment import EngineInstall
+from vllm_operator.planner.engine_options import load_engine_options
+from vllm_operator.planner.problem import PlanProblem
+from vllm_operator.queue.view import QueueView
+from vllm_operator.settings import Settings
+from vllm_operator_api.v1alpha1.llmservice import LLMService, LLMServiceStatus
+
+
+class PlanExecutor(Protocol):
+    """Carries a plan out (``engine.executor``)."""
+
+    async def execute(self, plan: Plan, owner_uid: str) -> Outcome: ...
+
+
+class StatusSink(Protocol):
+    """Writes a status when needed (``engine.status_writer``)."""
+
+    async def write(self, custom_resource: Manifest, status: dict[str, Any], facts: Hashable) -> float | None: ...
+
+
+class EventSink(Protocol):
+    """Records events (``engine.events``)."""
+
+    async def record(
+        self, custom_resource: Manifest, event_type: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None: ...
+
+
+class LLMServiceReconciler:
+    """Brings one LLMService to what its spec says. Level-triggered: safe to call at any time, for any reason."""
+
+    def __init__(
+        self,
+        *,
+        cache: CacheView,
+        executor: PlanExecutor,
+        status_writer: StatusSink,
+        events: EventSink,
+        queue: QueueView,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._cache = cache
+        self._executor = executor
+        self._status_writer = status_writer
+        self._events = events
+        self._queue = queue
+        self._clock = clock
+        self._plan_config = PlanConfig(
+            options=load_engine_options(),
+            install=EngineInstall(
+                default_image=settings.runtime_image,
+                image_pull_policy=settings.image_pull_policy,
+                queue_url=settings.queue_url,
+                agent_credentials_secret=settings.agent_credentials_secret,
+                hub_endpoint=settings.hub_endpoint,
+            ),
+            operator_image=settings.operator_image,
+            quiet_seconds=settings.drain_quiet_seconds,
+            operator_started_at=clock.now(),
+        )
+        self._status_config = StatusConfig(
+            cluster_domain=settings.cluster_domain,
+            agent_credentials_secret=settings.agent_credentials_secret,
+        )
+
+    async def reconcile(self, key: Key) -> Result:
+        """One round. Writes nothing when everything is as it should be.
+
+        Raises:
+            KubeError: a write should be tried again (alone or in an ``ExceptionGroup``).
+        """
+        manifest = self._cache.get(key)
+        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+            return Done()  # children go with their owner
+        now = self._clock.now()
+        service, unreadable = parse_service(manifest)
+        decision = self._decide(service, unreadable, now)
+        outcome = await self._executor.execute(decision.plan, service.uid)
+        observed = observe(service, self._cache, self._queue)
+        status = service_status(service, observed, decision, outcome.failures, self._status_config, now)
+        held_seconds = await self._status_writer.write(manifest, status_document(status), status_facts(status))
+        await self._record(manifest, service.status, status)
+        return _result(decision.plan.requeue_after_seconds, held_seconds)
+
+    def _decide(self, service: LLMService, unreadable: PlanProblem | None, now: datetime) -> Decision:
+        if unreadable is not None:
+            return Decision(plan=Plan(), rejected=unreadable)
+        return plan_service(service, observe(service, self._cache, self._queue), self._plan_config, now)
+
+    async def _record(self, manifest: Manifest, before: LLMServiceStatus, after: LLMServiceStatus) -> None:
+        for transition in transitions(before.conditions, after.conditions):
+            await self._events.record(manifest, transition.event_type, transition.reason, transition.message)
+
+
+def _result(*looks_seconds: float | None) -> Result:
+    seconds = min((look for look in looks_seconds if look is not None), default=None)
+    return Done() if seconds is None else RequeueAfter(seconds)

@@ -1,0 +1,243 @@
+"""What the user is told of one service. Pure.
+
+Messages hold no number that moves by itself: a condition is written when something happened, not when time passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from vllm_operator.engine.plan import Failure
+from vllm_operator.llmservice.conditions import ConditionState, find_condition, merge_conditions
+from vllm_operator.llmservice.drain import Wakefulness
+from vllm_operator.llmservice.failures import start_failure
+from vllm_operator.llmservice.observe import EnginePod, Observed
+from vllm_operator.llmservice.plan import Decision
+from vllm_operator.llmservice.planning import Planned
+from vllm_operator.llmservice.workers import last_activity_time, leases_status, missing_heartbeats, workers_status
+from vllm_operator.manifests.llmservice_service import service_url
+from vllm_operator.planner.problem import PlanProblem
+from vllm_operator_api.conditions import ConditionStatus, LLMServiceCondition, Reason
+from vllm_operator_api.v1alpha1.llmservice import LLMService, LLMServiceStatus
+
+_TRUE: Final = ConditionStatus.TRUE
+_FALSE: Final = ConditionStatus.FALSE
+_UNKNOWN: Final = ConditionStatus.UNKNOWN
+_UNREAD_REASONS: Final = frozenset(
+    {
+        Reason.MODEL_NOT_FOUND,
+        Reason.MODEL_CONFIG_INVALID,
+        Reason.MODEL_FACTS_UNAVAILABLE,
+        Reason.UNSAFE_WEIGHTS,
+    }
+)
+"""Reasons that stay while the model is read once more, so that they do not come and go with each try."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusConfig:
+    """What messages and URLs need to know of the installation."""
+
+    cluster_domain: str
+    agent_credentials_secret: str
+
+
+def service_status(
+    service: LLMService,
+    observed: Observed,
+    decision: Decision,
+    failures: tuple[Failure, ...],
+    config: StatusConfig,
+    now: datetime,
+) -> LLMServiceStatus:
+    """The whole status, from what is, what was decided and what the API server refused."""
+    previous = service.status
+    desired = _desired(observed, decision)
+    live = observed.live_pods
+    ready_replicas = sum(pod.ready for pod in live)
+    states = [
+        _accepted(decision, failures),
+        _planned(service, decision),
+        _model_loaded(live, desired),
+        _ready(service, observed, decision, failures, desired),
+        _asleep(desired, decision),
+        _degraded(service, observed, failures, config, now),
+        _queue_available(observed),
+    ]
+    plan = decision.outcome.status if isinstance(decision.outcome, Planned) else None
+    if plan is None and observed.deployment is not None:
+        plan = previous.plan  # of the engines that run
+    return LLMServiceStatus(
+        observed_generation=service.generation,
+        conditions=merge_conditions(previous.conditions, states, service.generation, now),
+        desired_replicas=desired,
+        replicas=len(live),
+        ready_replicas=ready_replicas,
+        ready=f"{ready_replicas}/{desired}",
+        url=service_url(service.name, service.namespace, config.cluster_domain),
+        plan=plan,
+        workers=workers_status(observed, service.spec.queue.heartbeat_seconds, now),
+        leases=leases_status(observed.heartbeats),
+        last_activity_time=last_activity_time(observed.heartbeats, previous.last_activity_time, now),
+    )
+
+
+def status_document(status: LLMServiceStatus) -> dict[str, Any]:
+    """The status as the API server takes it."""
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def status_facts(status: LLMServiceStatus) -> Hashable:
+    """What is written at once when it changes; the rest is numbers, written at intervals."""
+    conditions = tuple((c.type, c.status, c.reason, c.message, c.observed_generation) for c in status.conditions)
+    plan = None if status.plan is None else status.plan.model_dump_json()
+    return (conditions, status.desired_replicas, status.replicas, status.ready, status.url, plan)
+
+
+def _desired(observed: Observed, decision: Decision) -> int:
+    if decision.drain is not None:
+        return decision.drain.replicas
+    return 0 if observed.deployment is None else observed.deployment.replicas
+
+
+def _accepted(decision: Decision, failures: tuple[Failure, ...]) -> ConditionState:
+    if decision.rejected is not None:
+        return ConditionState(LLMServiceCondition.ACCEPTED, _FALSE, decision.rejected.reason, decision.rejected.message)
+    conflict = next((failure for failure in failures if failure.conflict), None)
+    if conflict is not None:
+        return ConditionState(LLMServiceCondition.ACCEPTED, _FALSE, Reason.NAME_CONFLICT, conflict.message)
+    return ConditionState(LLMServiceCondition.ACCEPTED, _TRUE, Reason.VALID, "the spec is valid")
+
+
+def _planned(service: LLMService, decision: Decision) -> ConditionState:
+    outcome = decision.outcome
+    if isinstance(outcome, Planned):
+        message = outcome.status.reason or f"tensor={outcome.record.tensor}"
+        return ConditionState(LLMServiceCondition.PLANNED, _TRUE, Reason.PLANNED, message)
+    if isinstance(outcome, PlanProblem):
+        return ConditionState(LLMServiceCondition.PLANNED, _FALSE, outcome.reason, outcome.message)
+    if outcome is None:
+        return ConditionState(
+            LLMServiceCondition.PLANNED, _UNKNOWN, Reason.NOT_ACCEPTED, "the spec is not accepted; see Accepted"
+        )
+    before = find_condition(service.status.conditions, LLMServiceCondition.PLANNED)
+    if before is not None and before.reason in _UNREAD_REASONS and before.observed_generation == service.generation:
+        return ConditionState(LLMServiceCondition.PLANNED, before.status, Reason(before.reason), before.message)
+    return ConditionState(
+        LLMServiceCondition.PLANNED,
+        _UNKNOWN,
+        Reason.READING_MODEL_FACTS,
+        f"the configuration of {service.spec.model.id} is being read: {outcome.detail}",
+    )
+
+
+def _model_loaded(live: tuple[EnginePod, ...], desired: int) -> ConditionState:
+    kind = LLMServiceCondition.MODEL_LOADED
+    if any(pod.ready for pod in live):
+        return ConditionState(kind, _TRUE, Reason.SERVING, "at least one engine has loaded the model")
+    if desired == 0:
+        return ConditionState(kind, _FALSE, Reason.ASLEEP, "no engine runs")
+    if any(pod.running for pod in live):
+        return ConditionState(kind, _FALSE, Reason.LOADING, "an engine loads the model")
+    return ConditionState(kind, _FALSE, Reason.STARTING, "no engine runs yet")
+
+
+def _ready(
+    service: LLMService, observed: Observed, decision: Decision, failures: tuple[Failure, ...], desired: int
+) -> ConditionState:
+    kind = LLMServiceCondition.READY
+    live = observed.live_pods
+    serving = [pod for pod in live if pod.ready and pod.routable]
+    draining = decision.drain is not None and decision.drain.wakefulness is Wakefulness.DRAINING
+    if serving and not draining:
+        return _serving(service, observed, decision, len(serving), desired)
+    if decision.rejected is not None or any(failure.conflict for failure in failures):
+        return ConditionState(kind, _FALSE, Reason.NOT_ACCEPTED, "the spec is not accepted; see Accepted")
+    if decision.drain is None:
+        planned = _planned(service, decision)
+        reason = planned.reason if planned.status is _FALSE else Reason.PLANNING
+        return ConditionState(kind, _FALSE, reason, planned.message)
+    if draining:
+        return ConditionState(
+            kind, _FALSE, Reason.DRAINING, "idle and out of routing; a last look before the engines are stopped"
+        )
+    if desired == 0:
+        return ConditionState(
+            kind, _FALSE, Reason.ASLEEP, "no engine runs, because there was no request for scaling.idleAfter"
+        )
+    return _starting(service, observed)
+
+
+def _serving(service: LLMService, observed: Observed, decision: Decision, serving: int, desired: int) -> ConditionState:
+    kind = LLMServiceCondition.READY
+    if decision.rejected is not None:
+        message = f"{serving} engine(s) serve the last accepted spec; see Accepted"
+        return ConditionState(kind, _TRUE, Reason.SERVING, message)
+    if decision.drain is None:
+        message = f"{serving} engine(s) serve the last spec that could be planned; see Planned"
+        return ConditionState(kind, _TRUE, Reason.SERVING, message)
+    if serving < desired:
+        failure = start_failure(observed.deployment, observed.live_pods, service.spec.resources.memory)
+        message = f"{serving} of {desired} engines serve"
+        if failure is not None:
+            message += f"; {failure.reason}: {failure.message}"
+        return ConditionState(kind, _TRUE, Reason.UPDATING, message)
+    return ConditionState(kind, _TRUE, Reason.SERVING, f"{serving} engine(s) serve")
+
+
+def _starting(service: LLMService, observed: Observed) -> ConditionState:
+    kind = LLMServiceCondition.READY
+    live = observed.live_pods
+    failure = start_failure(observed.deployment, live, service.spec.resources.memory)
+    if failure is not None:
+        return ConditionState(kind, _FALSE, failure.reason, failure.message)
+    before = find_condition(service.status.conditions, LLMServiceCondition.READY)
+    loading = any(pod.running for pod in live)
+    doing = "an engine loads the model" if loading else "engine pods are being scheduled or their image is pulled"
+    if before is not None and before.reason in (Reason.ASLEEP, Reason.WAKING):
+        return ConditionState(kind, _FALSE, Reason.WAKING, f"there is work for it: {doing}")
+    return ConditionState(kind, _FALSE, Reason.LOADING if loading else Reason.STARTING, doing)
+
+
+def _asleep(desired: int, decision: Decision) -> ConditionState:
+    kind = LLMServiceCondition.ASLEEP
+    if decision.drain is not None and desired == 0:
+        return ConditionState(kind, _TRUE, Reason.IDLE, "there was no request for scaling.idleAfter; a job wakes it")
+    return ConditionState(kind, _FALSE, Reason.AWAKE, "")
+
+
+def _degraded(
+    service: LLMService, observed: Observed, failures: tuple[Failure, ...], config: StatusConfig, now: datetime
+) -> ConditionState:
+    kind = LLMServiceCondition.DEGRADED
+    refused = next((failure for failure in failures if not failure.conflict), None)
+    if refused is not None:
+        message = f"the API server refuses {refused.ref}: {refused.message}"
+        return ConditionState(kind, _TRUE, Reason.APPLY_FAILED, message)
+    silent = missing_heartbeats(observed, service.spec.queue.heartbeat_seconds, now)
+    if silent and observed.queue_connected:
+        return ConditionState(
+            kind,
+            _TRUE,
+            Reason.WORKER_HEARTBEAT_MISSING,
+            f"the queue agent of {', '.join(silent[:5])} is not heard: it serves requests, but takes no jobs and does "
+            f"not go to sleep; see its log, and whether the Secret {config.agent_credentials_secret} is in namespace "
+            f"{service.namespace} (chart value queue.namespaces)",
+        )
+    return ConditionState(kind, _FALSE, Reason.AS_EXPECTED, "")
+
+
+def _queue_available(observed: Observed) -> ConditionState:
+    kind = LLMServiceCondition.QUEUE_AVAILABLE
+    if observed.queue_connected:
+        return ConditionState(kind, _TRUE, Reason.QUEUE_CONNECTED, "the operator is connected to the queue")
+    why = observed.queue_problem or "there is no connection"
+    return ConditionState(
+        kind,
+        _FALSE,
+        Reason.QUEUE_UNAVAILABLE,
+        f"the operator has no connection to the queue: {why}; requests are served, jobs wait, nothing goes to sleep",
+    )
