@@ -1,0 +1,1 @@
+"""The queue agent beside an engine: leases shards, runs their rows, publishes results, reports itself."""
