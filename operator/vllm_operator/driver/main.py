@@ -7,10 +7,8 @@ starts the container again, and the driver goes on where it was.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +20,7 @@ import uvloop
 from vllm_operator.driver.job import DriverPaths, DriverTimes, JobDriver
 from vllm_operator.driver.output import OutputBusyError
 from vllm_operator.driver.relay import ShardRelay
+from vllm_operator.observability.logging import configure_logging
 from vllm_operator.queue.connection import QueueConnection
 from vllm_operator_api.queue import DRIVER_INBOX_PREFIX, JobProgress
 from vllm_operator_api.runtime import (
@@ -44,7 +43,7 @@ _log: Final = structlog.stdlib.get_logger(__name__)
 
 def run(environ: Mapping[str, str] = os.environ) -> int:
     """Run the job of ``DRIVER_CONFIG_ENV``; returns the exit code."""
-    _configure_logging(environ.get("VLLM_OPERATOR_LOG_LEVEL", "INFO"))
+    configure_logging(environ.get("VLLM_OPERATOR_LOG_LEVEL", "INFO"))
     config = DriverConfig.model_validate_json(environ[DRIVER_CONFIG_ENV])
     return run_job(config)
 
@@ -126,17 +125,3 @@ def _write_termination_message(path: Path, progress: JobProgress) -> None:
         path.write_text(text)
     except OSError as error:
         _log.error("termination message not written", path=str(path), error=str(error))
-
-
-def _configure_logging(level: str) -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping().get(level, logging.INFO)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

@@ -1,4 +1,4 @@
-"""The operator's writes to JetStream: streams of a service, consumers of jobs, what is left of them when they are gone."""
+"""The operator's writes to JetStream: streams of a service, consumers of jobs, and what is left of either."""
 
 from __future__ import annotations
 
@@ -157,6 +157,7 @@ def result_stream_config(queue_id: str) -> StreamConfig:
         discard_new_per_subject=True,
         max_bytes=RESULT_STREAM_MAX_BYTES,
         max_msg_size=MAX_PAYLOAD_BYTES,
+        allow_direct=True,
         republish=RePublish(src=result_subjects(queue_id), dest=result_notice_subjects(queue_id), headers_only=True),
     )
 

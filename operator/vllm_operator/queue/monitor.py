@@ -1,4 +1,4 @@
-"""The operator's view of the queue: heartbeats, progress of drivers, counts of job consumers. All in memory, all bounded."""
+"""The operator's view of the queue: heartbeats, progress of drivers, counts of consumers. In memory, and bounded."""
 
 from __future__ import annotations
 

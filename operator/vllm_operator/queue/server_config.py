@@ -1,7 +1,7 @@
 """Configuration of the chart's nats-server: durable JetStream, and one user per role with the least that works.
 
-A user is an nkey: the server knows public keys only. Permissions are per role, not per tenant (tenants share the agent's
-and the driver's user until the auth callout of security.md §4): what no role needs is denied to all.
+A user is an nkey: the server knows public keys only. Permissions are per role, not per tenant (tenants share the
+agent's and the driver's user until the auth callout of security.md §4): what no role needs is denied to all.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
     "driver": Permissions(
         publish=(
             "$JS.API.STREAM.INFO.*",
-            "$JS.API.STREAM.MSG.GET.*",
+            "$JS.API.DIRECT.GET.*.>",
             "$JS.API.STREAM.MSG.DELETE.*",
             "q.*.b.*.*",
             "jp.*",

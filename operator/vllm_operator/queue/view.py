@@ -55,7 +55,7 @@ class QueueAdmin(Protocol):
     """The operator's writes to the queue. Each raises ``QueueUnavailableError`` when there is no connection."""
 
     async def ensure_job(self, queue_id: str, job_uid: str, *, lease_seconds: int, max_leased: int) -> bool:
-        """Make the service's streams and the job's consumer, or adjust its settings; True when something was written."""
+        """Make the service's streams and the job's consumer, or adjust its settings; True when it wrote something."""
         ...
 
     async def delete_job(self, queue_id: str, job_uid: str) -> None:
