@@ -10,7 +10,7 @@ from vllm_operator.engine.cache import ObjectCache
 from vllm_operator.engine.clock import Clock
 from vllm_operator.engine.containment import contains
 from vllm_operator.kube.client import KubeClient
-from vllm_operator.kube.errors import ConflictError, NotFoundError
+from vllm_operator.kube.errors import NotFoundError
 from vllm_operator.kube.kinds import Manifest, ObjectRef
 
 
@@ -89,8 +89,9 @@ class StatusWriter:
         intent: Manifest = {
             "apiVersion": custom_resource["apiVersion"],
             "kind": custom_resource["kind"],
-            # The uid makes the write fail if another object has the name by now.
-            "metadata": {"name": metadata["name"], "namespace": metadata.get("namespace") or "", "uid": uid},
+            # No precondition: the API server ignores the uid here. Should another object have the name by now, then its
+            # own reconcile, which its creation has caused, overwrites this.
+            "metadata": {"name": metadata["name"], "namespace": metadata.get("namespace") or ""},
             "status": wanted,
         }
         try:
@@ -98,9 +99,6 @@ class StatusWriter:
         except NotFoundError:
             self.forget(uid)
             return
-        except ConflictError:
-            self.forget(uid)
-            raise
         stored = answer.get("status") or {}
         self._written[uid] = _Written(facts, wanted, {key: stored.get(key) for key in wanted}, self._clock.monotonic())
         if self._cache is not None:
