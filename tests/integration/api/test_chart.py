@@ -91,7 +91,7 @@ WATCHED = {
 }
 LEADER = {
     "leases.coordination.k8s.io": {"create"},
-    "leases.coordination.k8s.io vllm-operator": {"get", "update", "patch"},
+    "leases.coordination.k8s.io vllm-operator": {"get", "update"},
 }
 
 
