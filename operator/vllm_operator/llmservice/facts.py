@@ -159,7 +159,10 @@ def parse_time(text: Any) -> datetime | None:
 def read_facts(job: FactsJob, source: str) -> ModelFacts | ModelFactsError | None:
     """What a Job found out, None while it is at it. A failed Job is an error that may pass."""
     if job.result is not None and (job.state != "running" or job.result.facts is not None):
-        return job.result.facts or job.result.error
+        if job.result.error is None:
+            return job.result.facts
+        error = job.result.error
+        return ModelFactsError(reason=error.reason, message=f"{source}: {error.message}")
     if job.claim_missing:
         return ModelFactsError(
             reason=Reason.MODEL_NOT_FOUND,

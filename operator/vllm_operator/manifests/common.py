@@ -109,5 +109,5 @@ def empty_dir(name: str, size_limit: str, *, memory: bool = False) -> dict[str, 
 
 
 def secret_volume(name: str, secret_name: str) -> dict[str, Any]:
-    """A Secret as files that only the pod's user reads. Optional: a missing Secret does not keep the pod from starting."""
+    """A Secret as files for the pod's group. Optional: a missing Secret does not keep the pod from starting."""
     return {"name": name, "secret": {"secretName": secret_name, "optional": True, "defaultMode": 0o440}}

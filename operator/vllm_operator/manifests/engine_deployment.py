@@ -48,7 +48,7 @@ STARTUP_SECONDS: Final = 1800
 """Time to load the model and compile, after which the kubelet restarts the engine."""
 _STARTUP_PERIOD_SECONDS: Final = 2
 _GRACE_MARGIN_SECONDS: Final = 30
-"""Above the requests' own grace: vLLM ends about 3.5 s after the last request (scale_to_zero.md §3.4)."""
+"""Above the requests' own grace: vLLM ends about 3.5 s after the last request."""
 _TMP_LIMIT: Final = "4Gi"
 
 
@@ -79,8 +79,8 @@ def engine_deployment(
 ) -> Manifest:
     """Deployment with ``replicas`` engines of ``plan.tensor`` GPUs each.
 
-    The pods carry the label that the Service selects and the Deployment does not: flipping it takes a pod out of routing
-    without a signal to the engine. A rollout needs no spare GPU: the old pod goes first.
+    The pods carry the label that the Service selects and the Deployment does not: flipping it takes a pod out of
+    routing without a signal to the engine. A rollout needs no spare GPU: the old pod goes first.
     """
     labels = child_labels(owner, ENGINE_COMPONENT)
     return {
@@ -183,7 +183,7 @@ def _container(
 
 
 def _probes() -> dict[str, Any]:
-    """Probes of the engine's own port, which refuses connections until the model is loaded (scale_to_zero.md §4.3)."""
+    """Probes of the engine's own port, which refuses connections until the model is loaded."""
     health = {"path": "/health", "port": "http"}
     return {
         "startupProbe": {

@@ -1,7 +1,7 @@
 """The parallelism of a service: chosen, or the given one checked. Pure.
 
-Simple version: one node per replica, tensor parallelism only, the smallest legal degree at which the weights and one request
-of full length fit.
+Simple version: one node per replica, tensor parallelism only, the smallest legal degree at which the weights and one
+request of full length fit.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def plan_parallelism(facts: ModelFacts, request: PlanRequest, inventory: Invento
         ]
         if fitting:
             return _choice(facts, request, fitting, legal)
-    return _too_small(facts, request, _candidates(facts, request, inventory.pools, degrees), legal)
+    return _too_small(request, _candidates(facts, request, inventory.pools, degrees), legal)
 
 
 def _candidates(
@@ -102,8 +102,8 @@ def _choice(facts: ModelFacts, request: PlanRequest, fitting: list[_Candidate], 
     products = tuple(dict.fromkeys(candidate.pool.product for candidate in fitting))
     how = "is given and legal" if request.tensor is not None else "is the smallest legal degree"
     reason = (
-        f"tensor={degree} {how}: per {tightest.pool.product} ({tightest.pool.memory_mib} MiB) {gib(use.weights)} GiB of "
-        f"weights, {gib(use.overhead)} GiB of overhead and {gib(use.kv_available)} GiB of KV cache"
+        f"tensor={degree} {how}: per {tightest.pool.product} ({tightest.pool.memory_mib} MiB) {gib(use.weights)} GiB "
+        f"of weights, {gib(use.overhead)} GiB of overhead and {gib(use.kv_available)} GiB of KV cache"
     )
     if use.kv_per_token:
         length = request.settings.max_length_tokens
@@ -142,8 +142,9 @@ def _no_pools(resource_name: str, inventory: Inventory) -> PlanProblem:
         nodes = ", ".join(inventory.unlabelled_nodes[:5])
         return PlanProblem(
             Reason.ACCELERATOR_LABELS_MISSING,
-            f"{len(inventory.unlabelled_nodes)} node(s) offer {resource_name} but do not say which GPU it is ({nodes}); "
-            f"install NVIDIA's GPU feature discovery, or label them {PRODUCT_LABEL} and {MEMORY_LABEL} (MiB)",
+            f"{len(inventory.unlabelled_nodes)} node(s) offer {resource_name} but do not say which GPU it is "
+            f"({nodes}); install NVIDIA's GPU feature discovery, or label them {PRODUCT_LABEL} and "
+            f"{MEMORY_LABEL} (MiB)",
         )
     if inventory.unusable_nodes:
         nodes = ", ".join(inventory.unusable_nodes[:5])
@@ -158,9 +159,7 @@ def _no_pools(resource_name: str, inventory: Inventory) -> PlanProblem:
     )
 
 
-def _too_small(
-    facts: ModelFacts, request: PlanRequest, candidates: list[_Candidate], legal: tuple[int, ...]
-) -> PlanProblem:
+def _too_small(request: PlanRequest, candidates: list[_Candidate], legal: tuple[int, ...]) -> PlanProblem:
     best = min(candidates, key=lambda candidate: (candidate.use.shortfall, candidate.tensor))
     use, settings = best.use, request.settings
     message = (

@@ -1,4 +1,4 @@
-"""Which tensor-parallel degrees vLLM can run a model at, and its own reason against the others (planning.md §2)."""
+"""Which tensor-parallel degrees vLLM can run a model at, and its own reason against the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def attention_heads_rule(facts: ModelFacts, tensor: int) -> str | None:
 
 
 def kv_heads_rule(facts: ModelFacts, tensor: int) -> str | None:
-    """C2: the KV heads are divided, or each is copied the same number of times. Latent attention has none to divide (C3)."""
+    """C2: the KV heads are divided, or each is copied equally often. Latent attention has none to divide (C3)."""
     if facts.latent_dim is not None:
         return None
     if facts.kv_heads >= tensor:
@@ -45,7 +45,8 @@ def intermediate_rule(facts: ModelFacts, tensor: int) -> str | None:
     if facts.intermediate_size is not None and facts.intermediate_size % tensor:
         return f"the intermediate size {facts.intermediate_size} must be divisible by the tensor parallel size"
     if facts.moe_intermediate_size is not None and facts.moe_intermediate_size % tensor:
-        return f"the experts' intermediate size {facts.moe_intermediate_size} must be divisible by the tensor parallel size"
+        size = facts.moe_intermediate_size
+        return f"the experts' intermediate size {size} must be divisible by the tensor parallel size"
     return None
 
 

@@ -1,9 +1,9 @@
 """Which vLLM arguments and environment variables a user may add.
 
-Arguments are checked against the options that this vLLM knows, so that a misspelt or removed one is a condition and not a
-crash loop, and against those that run code, open a route, reach another tenant or belong to the operator (security.md
-SEC-10, SEC-11). vLLM itself accepts unique abbreviations, underscores for hyphens and short flags; none of them is
-accepted here, because each is a way around a list of names.
+Arguments are checked against the options that this vLLM knows, so that a misspelt or removed one is a condition and not
+a crash loop, and against those that run code, open a route, reach another tenant or belong to the operator. vLLM itself
+accepts unique abbreviations, underscores for hyphens and short flags; none of them is accepted here, because each is a
+way around a list of names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a replica needs of each GPU's memory. The simple model of planning.md §1; all sizes are bytes.
+"""What a replica needs of each GPU's memory. All sizes are bytes.
 
 A sliding-window, hybrid or compressed model is computed as if all its layers kept everything: an upper bound.
 """
@@ -18,19 +18,19 @@ BATCHED_TOKENS_CANDIDATES: Final = (8192, 2048)
 """Values of --max-num-batched-tokens, the first that fits: vLLM's own defaults for large and for small GPUs."""
 
 _WEIGHTS_LOADED_FACTOR: Final = 1.005
-"""Loaded bytes over bytes on disk, measured 1.00-1.005 (planning.md §1.2)."""
+"""Loaded bytes over bytes on disk, measured 1.00-1.005."""
 _NON_TORCH_ONE_GPU: Final = int(0.15 * BYTES_PER_GIB)
 _NON_TORCH_SEVERAL_GPUS: Final = int(0.6 * BYTES_PER_GIB)
 _CUDA_GRAPHS_BASE: Final = int(0.5 * BYTES_PER_GIB)
 _CUDA_GRAPHS_SHARE_OF_WEIGHTS: Final = 0.01
 _CUDA_GRAPHS_MOE: Final = int(0.3 * BYTES_PER_GIB)
-"""Memory outside weights, activations and KV cache (planning.md §1.6)."""
+"""Memory outside weights, activations and KV cache."""
 _ACTIVATION_FACTOR: Final = 1.15
 _ACTIVATION_BYTES: Final = 2
 _DEFAULT_EXPERTS_PER_TOKEN: Final = 8
 
 _USABLE_SHARE_BY_LABEL_MIB: Final = ((17_000, 0.960), (25_000, 0.975), (50_000, 0.984), (1 << 62, 0.989))
-"""CUDA's total over the labelled memory, by upper bound of the label, a little below the least measured (§1.7)."""
+"""CUDA's total over the labelled memory, by upper bound of the label, a little below the least measured."""
 
 _DTYPE_BYTES: Final = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
@@ -89,21 +89,21 @@ def usable_bytes(label_mib: int) -> int:
 
 
 def kv_bytes_per_token(facts: ModelFacts, tensor: int, settings: EngineSettings) -> int:
-    """KV cache bytes per token and GPU, over all layers (planning.md §1.3).
+    """KV cache bytes per token and GPU, over all layers.
 
     Grouped-query attention: ``max(1, KV // TP)`` heads per GPU, so beyond the KV heads nothing more is saved. Latent
     attention keeps one latent per token that is not divided at all.
     """
     if not settings.keeps_kv_cache:
         return 0
-    element = _kv_element_bytes(facts, settings)
+    element = _kv_element_bytes(settings)
     if facts.latent_dim is not None:
         return facts.layers * facts.latent_dim * element
     heads = max(1, facts.kv_heads // tensor)
     return facts.layers * heads * 2 * facts.head_dim * element
 
 
-def _kv_element_bytes(facts: ModelFacts, settings: EngineSettings) -> int:
+def _kv_element_bytes(settings: EngineSettings) -> int:
     if settings.kv_cache_dtype.startswith("fp8"):
         return 1
     if settings.kv_cache_dtype != "auto":
@@ -123,7 +123,7 @@ def _weights_bytes(facts: ModelFacts, tensor: int, dtype: str) -> int:
 
 
 def _activation_bytes(facts: ModelFacts, tensor: int, batched_tokens: int, max_requests: int) -> int:
-    """Transient peak of a forward pass of ``batched_tokens`` tokens, or of the logits (planning.md §1.5)."""
+    """Transient peak of a forward pass of ``batched_tokens`` tokens, or of the logits."""
     hidden = facts.hidden_size
     if facts.moe_intermediate_size is not None:
         top_k = facts.experts_per_token or _DEFAULT_EXPERTS_PER_TOKEN

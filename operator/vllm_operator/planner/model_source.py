@@ -56,7 +56,7 @@ def locate_model(source: ModelSource) -> ModelLocation | PlanProblem:
     if source.revision is not None:
         return PlanProblem(
             Reason.INVALID_SPEC,
-            f"spec.model.revision={source.revision} belongs to a hub repository, but model.id is {source.id}; remove it",
+            f"spec.model.revision={source.revision} is for a hub repository, but model.id is {source.id}; remove it",
         )
     return ModelLocation(claim=claim, path="/".join(part for part in parts if part))
 

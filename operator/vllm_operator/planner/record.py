@@ -1,7 +1,7 @@
 """The plan as it is kept beside what was made from it.
 
-A plan is not remade because the cluster looks different today: it stays while its inputs stay, so that a sleeping service
-whose GPU nodes went away comes back as it was (planning.md §4.3, hysteresis).
+A plan is not remade because the cluster looks different today: it stays while its inputs stay, so that a sleeping
+service whose GPU nodes went away comes back as it was.
 """
 
 from __future__ import annotations

@@ -235,7 +235,7 @@ async def test_a_request_during_the_drain_takes_it_back(world: World) -> None:
 
 
 async def test_an_error_of_the_model_is_told_and_looked_at_again(world: World) -> None:
-    await world.read_facts(facts_error_message("ModelNotFound", "pvc://models/llama: there is no config.json"))
+    await world.read_facts(facts_error_message("ModelNotFound", "there is no config.json"))
     assert world.condition("Planned") == ("False", "ModelNotFound", "pvc://models/llama: there is no config.json")
     assert world.condition("Ready")[:2] == ("False", "ModelNotFound")
     assert DEPLOYMENT not in world.kube.objects
