@@ -16,6 +16,10 @@ def test_has_fields_limits_rules_and_reasons() -> None:
     assert all(f"| `{reason}` |" in page for reason in Reason)
 
 
+def test_every_condition_and_reason_has_a_meaning() -> None:
+    assert [line for line in reference_page().splitlines() if line.endswith("|  |")] == []
+
+
 def test_tables_have_four_columns_everywhere() -> None:
     for line in reference_page().splitlines():
         if line.startswith("| `") and line.replace(r"\|", "").count("|") not in (3, 5):
