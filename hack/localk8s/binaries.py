@@ -138,7 +138,8 @@ def _build(layout: Layout, name: str, program: GoProgram, scratch: Path) -> Path
     version = versions.version(program.version_key)
     go = toolchain.go_command(layout)
     with step(f"build {name} {version}"):
-        flags = ["-trimpath", "-ldflags", linker_flags(program, version)]
+        # Without debugging information from the compiler, which the linker would drop: a sixth less time to build.
+        flags = ["-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", linker_flags(program, version)]
         run(
             [go, "build", *flags, "-o", scratch / name, program.package],
             cwd=_MODULES / program.module,

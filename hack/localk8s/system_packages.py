@@ -78,16 +78,19 @@ def install_missing(packages: Mapping[str, str]) -> None:
 
 
 class _NoServiceStarts:
-    """Make ``policy-rc.d`` refuse service starts for the time of an installation, unless one is there already."""
+    """Make ``policy-rc.d`` (invoke-rc.d(8)) refuse service starts for the time of an installation.
+
+    One that is there already is respected, unless an installation of ours that was killed left it.
+    """
 
     _POLICY = Path("/usr/sbin/policy-rc.d")
+    _MARK = "# made by localk8s for the time of one installation"
 
     def __enter__(self) -> None:
-        self._made = False
-        if not self._POLICY.exists():
-            script = "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d"
+        self._made = not self._POLICY.exists() or self._MARK in self._POLICY.read_text(errors="replace")
+        if self._made:
+            script = f"printf '#!/bin/sh\\n{self._MARK}\\nexit 101\\n' > {self._POLICY} && chmod 755 {self._POLICY}"
             run(privilege.as_root(["sh", "-c", script]), timeout=30)
-            self._made = True
 
     def __exit__(self, *_: object) -> None:
         if self._made:
