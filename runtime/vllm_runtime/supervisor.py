@@ -118,9 +118,12 @@ class Supervisor:
     async def _watch_health(self) -> None:
         while not self._ready:
             await asyncio.sleep(HEALTH_INTERVAL_SECONDS)
-            self._ready = await request_status("GET", self._engine_port, "/health", HEALTH_TIMEOUT_SECONDS) == 200
+            self._ready = await self._healthy()
         self._metrics.engine_ready()
         _log.info("the engine is ready")
+
+    async def _healthy(self) -> bool:
+        return await request_status("GET", self._engine_port, "/health", HEALTH_TIMEOUT_SECONDS) == 200
 
     async def _keep_agent(self, process: Process) -> None:
         loop = asyncio.get_running_loop()
@@ -160,7 +163,7 @@ class Supervisor:
         if self._agent is not None and not self._agent.ended.done():
             self._agent.signal(signal.SIGTERM)
             await self._until(self._agent.ended, self._grace_seconds + LAST_WORDS_SECONDS, deadline, engine.ended)
-        if self._ready:
+        if self._ready or await self._healthy():
             await self._drain_engine(engine, deadline)
         else:
             await self._end_loading_engine(engine)

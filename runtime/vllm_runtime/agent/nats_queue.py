@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from vllm_operator_api import queue as names
 from vllm_operator_api.queue import Heartbeat, Shard
 from vllm_runtime.agent.nats_connection import NatsConnection
+from vllm_runtime.agent.pull_inbox import PullInbox
 from vllm_runtime.agent.results import ENVELOPE_BYTES, decompress
 from vllm_runtime.agent.work_queue import Delivery, GoneError, QueueUnavailableError
 
@@ -36,6 +37,9 @@ class NatsQueue:
         self._connection = connection
         self._queue_id = queue_id
         self._stream = names.work_stream(queue_id)
+        self._inbox: PullInbox | None = None
+        self._retired_inbox: PullInbox | None = None
+        """The inbox before, kept for a while: what comes late is given back."""
 
     def watch_wakes(self, woken: Callable[[], None]) -> None:
         """Call ``woken`` whenever the queue tells of new work or is back; before the connection starts."""
@@ -84,8 +88,8 @@ class NatsQueue:
     async def lease(self, job_uid: str) -> Delivery | None:
         """As in ``WorkQueue``."""
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{names.job_consumer(job_uid)}"
-        message = await self._request(subject, _PULL, REQUEST_TIMEOUT_SECONDS)
-        if not message.reply:  # a status: no messages, too many leased, paused, consumer just deleted
+        message = await self._pull(subject)
+        if message is None:
             return None
         try:
             content = message.data
@@ -138,6 +142,19 @@ class NatsQueue:
         """Wait until the server has what was published."""
         async with self._connection.use() as client:
             await client.flush(timeout=max(1, round(timeout_seconds)))
+
+    async def _pull(self, subject: str) -> Msg | None:
+        async with self._connection.use() as client:
+            if self._inbox is None or self._inbox.client is not client or not self._inbox.usable:
+                retired, self._retired_inbox = self._retired_inbox, self._inbox
+                self._inbox = PullInbox(client)
+                await self._inbox.open()
+                if retired is not None and retired.client is client:
+                    await retired.close()
+            try:
+                return await self._inbox.pull(subject, _PULL, REQUEST_TIMEOUT_SECONDS)
+            except nats.errors.NoRespondersError as error:
+                raise GoneError(subject) from error
 
     async def _request(
         self, subject: str, payload: bytes, timeout_seconds: float, headers: dict[str, str] | None = None
