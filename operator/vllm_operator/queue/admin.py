@@ -72,8 +72,7 @@ class JetStreamAdmin:
         """Make the service's streams and the job's consumer, or adjust its settings; True when something was written.
 
         Raises:
-            QueueUnavailableError: no connection, or the server does not answer.
-            nats.js.errors.APIError: the server refused (limits of an external server, for instance).
+            QueueUnavailableError: no connection, or the server does not answer or refuses (limits of its account).
         """
         async with self._connection.use() as client:
             js = _jetstream(client)

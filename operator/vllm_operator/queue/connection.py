@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
 import nats.errors
 import nats.js.errors
@@ -61,7 +61,7 @@ class QueueConnection:
         self._setups: list[Setup] = [setup] if setup else []
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
-        self._problem: str | None = "not connected yet"
+        self._problem: str | None = None
         self._last_error = ""
         self._ready = asyncio.Event()
 
@@ -91,7 +91,7 @@ class QueueConnection:
         """Why not, in words; None while connected."""
         if self.connected:
             return None
-        return self._problem or self._last_error or "the connection was lost"
+        return self._problem or self._last_error or "not connected yet"
 
     async def wait_connected(self) -> Client:
         """The client, as soon as there is one that is connected."""
@@ -107,7 +107,8 @@ class QueueConnection:
         """The client for a few requests.
 
         Raises:
-            QueueUnavailableError: there is no connection, or it went away meanwhile, or the server does not answer.
+            QueueUnavailableError: there is no connection, or it went away meanwhile, or the server does not answer, or
+                it refuses. What it does not find is left to the caller: ``nats.js.errors.NotFoundError``.
         """
         if not self.connected or self._client is None:
             raise QueueUnavailableError(self.problem)
@@ -115,8 +116,10 @@ class QueueConnection:
             yield self._client
         except nats.js.errors.ServiceUnavailableError as error:
             raise QueueUnavailableError("the queue server does not offer JetStream now") from error
-        except nats.js.errors.APIError:
+        except nats.js.errors.NotFoundError:
             raise
+        except nats.js.errors.APIError as error:
+            raise QueueUnavailableError(f"the queue server refused: {error.description}") from error
         except nats.errors.Error as error:
             raise QueueUnavailableError(f"the queue does not answer: {error or type(error).__name__}") from error
         except TimeoutError as error:
@@ -213,9 +216,3 @@ async def _close(client: Client) -> None:
             await client.close()
     except (TimeoutError, OSError, nats.errors.Error) as error:
         _log.debug("queue client closed with an error", error=str(error))
-
-
-def api_error_code(error: Any) -> int | None:
-    """JetStream's error code of an ``APIError``."""
-    code: int | None = getattr(error, "err_code", None)
-    return code
