@@ -58,6 +58,23 @@ def archive_identity(archive: Path) -> str:
 
     Reads the table of contents only, so it costs milliseconds on a plain tar of several GB.
     """
+    parts = _indexes(archive)
+    return hashlib.sha256(b"\0".join(parts[name] for name in sorted(parts))).hexdigest()
+
+
+def archive_names(archive: Path) -> set[str]:
+    """The image names that an archive gives its images, as they stand in it (a registry's default host left out)."""
+    parts = _indexes(archive)
+    index = json.loads(parts.get("index.json", b"{}"))
+    annotations = [entry.get("annotations", {}) for entry in index.get("manifests", [])]
+    names = {entry.get("io.containerd.image.name") for entry in annotations}
+    for image in json.loads(parts.get("manifest.json", b"[]")):
+        names.update(image.get("RepoTags") or ())
+    return {name for name in names if name}
+
+
+def _indexes(archive: Path) -> dict[str, bytes]:
+    """``index.json`` (OCI) and ``manifest.json`` (docker), those that the archive has."""
     try:
         with tarfile.open(archive, "r:*") as tar:
             wanted = {"index.json", "manifest.json"}
@@ -73,7 +90,7 @@ def archive_identity(archive: Path) -> str:
         raise ClusterError(f"{archive}: not a readable image archive: {error}", exit_code=2) from None
     if not parts:
         raise ClusterError(f"{archive}: neither index.json nor manifest.json in it: not an image archive", exit_code=2)
-    return hashlib.sha256(b"\0".join(parts[name] for name in sorted(parts))).hexdigest()
+    return parts
 
 
 class ImportRecord:

@@ -11,7 +11,7 @@ from localk8s.api import wait_until
 from localk8s.commands import run, succeeds
 from localk8s.console import say, step
 from localk8s.errors import ClusterError
-from localk8s.image_store import ImportRecord, archive_identity
+from localk8s.image_store import ImportRecord, archive_identity, archive_names
 from localk8s.locks import file_lock
 from localk8s.paths import Layout
 
@@ -76,11 +76,13 @@ class KindCluster:
             if self._import_record.present(identity, self.images()):
                 say(f"  {archive.name}: already there")
                 continue
-            before = self.images()
             with step(f"import {archive.name}"):
                 self._kind("load", "image-archive", str(archive), "--name", NAME)
-            after = self.images()
-            self._import_record.add(identity, {n: d for n, d in after.items() if before.get(n) != d})
+            # containerd adds the default registry to a name without one.
+            names = archive_names(archive)
+            present = self.images()
+            imported = {n: d for n, d in present.items() if any(n == name or n.endswith(f"/{name}") for name in names)}
+            self._import_record.add(identity, imported)
 
     def images(self) -> dict[str, str]:
         """Image name -> digest, as containerd in the node's container has them."""

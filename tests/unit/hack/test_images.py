@@ -10,7 +10,7 @@ import pytest
 
 from localk8s import pause_image
 from localk8s.errors import ClusterError
-from localk8s.image_store import ImportRecord, archive_identity
+from localk8s.image_store import ImportRecord, archive_identity, archive_names
 
 
 def read(archive: bytes, name: str) -> bytes:
@@ -47,6 +47,19 @@ def test_identity_follows_the_content(tmp_path: Path) -> None:
 
     assert identity(b"one") == identity(b"one")
     assert identity(b"one") != identity(b"two")
+
+
+def test_names_come_from_either_index(tmp_path: Path) -> None:
+    oci = tmp_path / "oci.tar"
+    oci.write_bytes(pause_image.write_archive(b"p", "localhost/a:1"))
+    assert archive_names(oci) == {"localhost/a:1"}
+    docker = tmp_path / "docker.tar"
+    manifest = json.dumps([{"Config": "c.json", "RepoTags": ["b:1", "b:2"]}, {"RepoTags": None}]).encode()
+    with tarfile.open(docker, "w") as tar:
+        member = tarfile.TarInfo("manifest.json")
+        member.size = len(manifest)
+        tar.addfile(member, io.BytesIO(manifest))
+    assert archive_names(docker) == {"b:1", "b:2"}
 
 
 def test_what_is_no_image_archive_is_refused(tmp_path: Path) -> None:
