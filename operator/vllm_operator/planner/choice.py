@@ -6,6 +6,7 @@ request of full length fit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,7 +115,7 @@ def _choice(facts: ModelFacts, request: PlanRequest, fitting: list[_Candidate], 
             (memory_use(facts, before, request.settings, candidate.pool.memory_mib, use.batched_tokens).shortfall)
             for candidate in fitting
         )
-        reason += f"; tensor={before} is short of {gib(short)} GiB per GPU"
+        reason += f"; tensor={before} is short of {_gib_up(short)} GiB per GPU"
     return Choice(tensor=degree, products=products, legal=legal, use=use, reason=reason[:1024])
 
 
@@ -164,7 +165,7 @@ def _too_small(request: PlanRequest, candidates: list[_Candidate], legal: tuple[
     use, settings = best.use, request.settings
     message = (
         f"model.maxLength={settings.max_length_tokens} does not fit: at best, tensor={best.tensor} on "
-        f"{best.pool.product} ({best.pool.memory_mib} MiB), it is short of {gib(use.shortfall)} GiB per GPU "
+        f"{best.pool.product} ({best.pool.memory_mib} MiB), it is short of {_gib_up(use.shortfall)} GiB per GPU "
         f"({gib(use.weights)} GiB of weights, {gib(use.overhead)} of overhead, {gib(use.request)} of KV cache for one "
         f"request, {gib(max(0, use.kv_available))} left for it); legal degrees here: {_degrees(legal)}"
     )
@@ -176,12 +177,17 @@ def _too_small(request: PlanRequest, candidates: list[_Candidate], legal: tuple[
     else:
         message += "; use nodes with more or larger GPUs, or a quantized model"
     if settings.kv_cache_bytes is not None and settings.kv_cache_bytes < use.request:
-        message += f"; engine.kvCacheMemory must be at least {gib(use.request)} GiB"
+        message += f"; engine.kvCacheMemory must be at least {_gib_up(use.request)} GiB"
     return PlanProblem(Reason.INSUFFICIENT_GPU_MEMORY, message[:1024])
 
 
 def _degrees(legal: tuple[int, ...]) -> str:
     return ", ".join(str(degree) for degree in legal) if legal else "none"
+
+
+def _gib_up(size_bytes: int) -> str:
+    """Bytes as GiB with one decimal, rounded up: a shortage is never 0.0."""
+    return f"{math.ceil(size_bytes * 10 / BYTES_PER_GIB) / 10:.1f}"
 
 
 def gib(size_bytes: int) -> str:
