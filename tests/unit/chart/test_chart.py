@@ -12,8 +12,10 @@ import yaml
 from tests.support import helm
 from tests.support.pod_security import pod_template, violations
 
+from vllm_operator.manifests.common import DRIVER_COMPONENT, ENGINE_COMPONENT
 from vllm_operator.queue.server_config import CLIENT_PORT, MONITOR_PORT, ROLES, STORE_DIRECTORY
 from vllm_operator.settings import Settings
+from vllm_operator_api.names import COMPONENT_LABEL, MANAGED_BY_LABEL, MANAGED_BY_VALUE
 from vllm_operator_api.nkey import MIN_ENTROPY_CHARACTERS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -232,9 +234,9 @@ def test_engines_and_drivers_of_all_namespaces_reach_the_queue() -> None:
     assert rule["from"][1] == {
         "namespaceSelector": {},
         "podSelector": {
-            "matchLabels": {"app.kubernetes.io/managed-by": "vllm-operator"},
+            "matchLabels": {MANAGED_BY_LABEL: MANAGED_BY_VALUE},
             "matchExpressions": [
-                {"key": "app.kubernetes.io/component", "operator": "In", "values": ["engine", "driver"]}
+                {"key": COMPONENT_LABEL, "operator": "In", "values": [ENGINE_COMPONENT, DRIVER_COMPONENT]}
             ],
         },
     }
