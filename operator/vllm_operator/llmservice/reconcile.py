@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from vllm_operator.engine.clock import Clock
 from vllm_operator.engine.plan import Outcome, Plan
@@ -21,6 +21,10 @@ from vllm_operator.planner.problem import PlanProblem
 from vllm_operator.queue.view import QueueView
 from vllm_operator.settings import Settings
 from vllm_operator_api.v1alpha1.llmservice import LLMService, LLMServiceStatus
+
+
+REFUSED_RETRY_SECONDS: Final = 30.0
+"""A write that the API server refused (quota, a name that is taken) is tried again after this time."""
 
 
 class PlanExecutor(Protocol):
@@ -98,7 +102,8 @@ class LLMServiceReconciler:
         status = service_status(service, observed, decision, outcome.failures, self._status_config, now)
         held_seconds = await self._status_writer.write(manifest, status_document(status), status_facts(status))
         await self._record(manifest, service.status, status)
-        return _result(decision.plan.requeue_after_seconds, held_seconds)
+        refused_seconds = REFUSED_RETRY_SECONDS if outcome.failures else None
+        return _result(decision.plan.requeue_after_seconds, held_seconds, refused_seconds)
 
     def _decide(self, service: LLMService, unreadable: PlanProblem | None, now: datetime) -> Decision:
         if unreadable is not None:

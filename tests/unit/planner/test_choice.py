@@ -28,8 +28,9 @@ QWEN_7B = make_facts(
     hidden_size=3584, layers=28, attention_heads=28, kv_heads=4, intermediate_size=18944, vocab_size=152064
 )
 DEEPSEEK = make_facts(
-    hidden_size=7168, layers=61, attention_heads=128, kv_heads=128, head_dim=56, latent_dim=576, intermediate_size=18432,
-    moe_intermediate_size=2048, experts_per_token=8, vocab_size=129280, quantization="fp8", weights_bytes=688_586_727_753,
+    hidden_size=7168, layers=61, attention_heads=128, kv_heads=128, head_dim=56, latent_dim=576,
+    intermediate_size=18432, moe_intermediate_size=2048, experts_per_token=8, vocab_size=129280, quantization="fp8",
+    weights_bytes=688_586_727_753,
 )  # fmt: skip
 
 
