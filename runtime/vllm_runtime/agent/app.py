@@ -93,11 +93,11 @@ class Agent:
         self._suspects.load()
         await self._engine.start()
         self._queue.watch_wakes(self._on_available)
-        self._connection.start()
+        connection = asyncio.create_task(self._connection.run())
         parts = [asyncio.create_task(part) for part in (self._watch.run(), self._worker.run(), self._reporter.run())]
         stop = asyncio.create_task(self._stop.wait())
         try:
-            done, _ = await asyncio.wait({*parts, stop}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({*parts, connection, stop}, return_when=asyncio.FIRST_COMPLETED)
             for part in done - {stop}:
                 part.result()  # a part runs for ever: this raises its error, and the supervisor starts a new agent
             await self._drain()
@@ -105,6 +105,9 @@ class Agent:
             for task in (*parts, stop):
                 task.cancel()
             await self._end()
+            connection.cancel()
+            await asyncio.wait({connection}, timeout=LAST_WORDS_SECONDS)
+            _log.info("agent ended")
 
     async def _drain(self) -> None:
         self._worker.close()
@@ -124,8 +127,6 @@ class Agent:
                 await self._reporter.send()
                 await self._queue.flush(LAST_WORDS_SECONDS)
         await self._engine.stop()
-        await self._connection.stop()
-        _log.info("agent ended")
 
     async def _publish(self, heartbeat: Heartbeat) -> None:
         await self._queue.publish_heartbeat(heartbeat)

@@ -42,28 +42,16 @@ class NatsConnection:
         self._client: Client | None = None
         self._on_client: list[OnClient] = []
         self._on_available: list[Callable[[], None]] = []
-        self._task: asyncio.Task[None] | None = None
         self._problem = ""
         self._problem_at = float("-inf")
 
     def on_client(self, callback: OnClient) -> None:
-        """Run ``callback`` with every new client; before ``start``."""
+        """Run ``callback`` with every new client; before ``run``."""
         self._on_client.append(callback)
 
     def on_available(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` whenever there is a connection (again); before ``start``."""
+        """Call ``callback`` whenever there is a connection (again); before ``run``."""
         self._on_available.append(callback)
-
-    def start(self) -> None:
-        """Begin to connect; returns at once."""
-        self._task = asyncio.create_task(self._run(), name="nats connection")
-
-    async def stop(self) -> None:
-        """Send what is pending and close."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     @property
     def client(self) -> Client | None:
@@ -91,32 +79,40 @@ class NatsConnection:
         except (TimeoutError, OSError) as error:
             raise QueueUnavailableError(f"{type(error).__name__}") from error
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Stay connected until cancelled; then send what is pending and close."""
         backoff = FIRST_BACKOFF_SECONDS
         while True:
-            client = Client()
-            try:
-                if await self._connect(client):
-                    backoff = FIRST_BACKOFF_SECONDS
-                    await self._watch(client)
-            finally:
-                self._client = None
-                await _close(client)
+            seed = self._read_seed()
+            if seed is not None:
+                client = Client()
+                try:
+                    if await self._connect(client, seed):
+                        backoff = FIRST_BACKOFF_SECONDS
+                        await self._watch(client)
+                finally:
+                    self._client = None
+                    await _close(client)
             await asyncio.sleep(backoff)
             backoff = min(MAX_BACKOFF_SECONDS, backoff * 2)
 
-    async def _connect(self, client: Client) -> bool:
+    def _read_seed(self) -> str | None:
+        """The seed as it is now; empty without credentials; None when there should be some."""
+        if not self._credentials_directory:
+            return ""
         try:
-            seed = read_user_seed(self._credentials_directory) if self._credentials_directory else None
+            return read_user_seed(self._credentials_directory)
         except (OSError, ValueError) as error:
             self._report(str(error))
-            return False
+            return None
+
+    async def _connect(self, client: Client, seed: str) -> bool:
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 await client.connect(
                     servers=[self._url],
                     name=self._name,
-                    nkeys_seed_str=seed,
+                    nkeys_seed_str=seed or None,
                     inbox_prefix=AGENT_INBOX_PREFIX,
                     error_cb=self._on_error,
                     reconnected_cb=self._on_reconnected,

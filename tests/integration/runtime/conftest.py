@@ -209,7 +209,7 @@ def make_runtime(tmp_path: Path, credentials: Path) -> Iterator[RuntimeMaker]:
         if queue is not None:
             config = agent_config(queue.server.url, queue.queue_id, **(agent or {}))
             own = config.queue.model_copy(update={"credentials_directory": str(credentials / "agent")})
-            options["agent"] = config.model_copy(update={"queue": own})
+            options["agent"] = config if agent and "queue" in agent else config.model_copy(update={"queue": own})
         runtime = RuntimeProcess(tmp_path, name=options.pop("name", f"worker-{len(made)}"), **options)
         made.append(runtime)
         return runtime.start()
