@@ -73,6 +73,7 @@ class Operator:
         self._client = AiohttpKubeClient(
             connection,
             user_agent=f"vllm-operator/{version('vllm-operator')}",
+            namespaces=self._namespaces,
             observer=self._metrics.api_request,
         )
         self._cache = ObjectCache(

@@ -38,8 +38,17 @@ Observer = Callable[[str, str, int], None]
 class AiohttpKubeClient:
     """Implements ``KubeClient``. One session, made by ``start``, closed by ``stop``; belongs to one event loop."""
 
-    def __init__(self, connection: Connection, *, user_agent: str, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        user_agent: str,
+        namespaces: tuple[str, ...] = (),
+        observer: Observer | None = None,
+    ) -> None:
+        """``namespaces``: those that a list of all namespaces is to cover (RBAC may grant no more); empty: all."""
         self._connection = connection
+        self._namespaces = namespaces
         self._user_agent = user_agent
         self._observer = observer
         self._tokens = TokenSource(connection)
@@ -67,14 +76,25 @@ class AiohttpKubeClient:
         return await self._request("get", "GET", BY_KIND[ref.kind], ref.namespace, ref.name)
 
     async def list(self, kind: Kind, *, namespace: str | None = None, label_selector: str | None = None) -> ObjectList:
-        """Read all objects of a kind, in pages. When the server drops the rest of a paged list, it starts over."""
+        """Read all objects of a kind (of one namespace, or of all that this client covers)."""
+        if namespace is not None or not kind.namespaced or not self._namespaces:
+            return await self._list(kind, namespace or "", label_selector)
+        lists = [await self._list(kind, each, label_selector) for each in self._namespaces]
+        return ObjectList(
+            items=tuple(item for each in lists for item in each.items),
+            # The oldest: what is newer than it is not known to be gone.
+            resource_version=min((each.resource_version for each in lists), key=_version),
+        )
+
+    async def _list(self, kind: Kind, namespace: str, label_selector: str | None) -> ObjectList:
+        """In pages. When the server drops the rest of a paged list, it starts over with one page for all."""
         items: list[Manifest] = []
         query: dict[str, str] = {"limit": str(_PAGE_SIZE)}
         if label_selector:
             query["labelSelector"] = label_selector
         while True:
             try:
-                page = await self._request("list", "GET", kind, namespace or "", query=query)
+                page = await self._request("list", "GET", kind, namespace, query=query)
             except TerminalError as error:
                 if error.status != 410 or "continue" not in query:
                     raise
@@ -190,6 +210,10 @@ class AiohttpKubeClient:
         finally:
             if self._observer is not None:
                 self._observer(verb, kind.kind, status)
+
+
+def _version(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def path_of(kind: Kind, namespace: str, name: str = "", subresource: str | None = None) -> str:

@@ -144,7 +144,7 @@ def from_kubeconfig(path: Path) -> Connection:
             client_certificate=_pem(user, "client-certificate", path),
             client_key=_pem(user, "client-key", path),
         )
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise ConnectionSettingsError(f"kubeconfig {path} cannot be used: {error!r}") from error
 
 

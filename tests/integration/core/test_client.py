@@ -153,6 +153,18 @@ async def test_lists_are_paged_and_filled_in(client: AiohttpKubeClient, monkeypa
     assert int(listed.resource_version) > 0
 
 
+async def test_a_client_of_some_namespaces_lists_no_others(control_plane: ControlPlane) -> None:
+    connection = from_kubeconfig(control_plane.kubeconfig)
+    client = AiohttpKubeClient(connection, user_agent="test", namespaces=("kube-system", "kube-public"))
+    await client.start()
+    try:
+        listed = await client.list(CONFIG_MAP)
+        assert {item["metadata"]["namespace"] for item in listed.items} == {"kube-system", "kube-public"}
+        assert int(listed.resource_version) > 0
+    finally:
+        await client.stop()
+
+
 async def test_no_answer_is_retryable(control_plane: ControlPlane) -> None:
     unreachable = dataclasses.replace(from_kubeconfig(control_plane.kubeconfig), server="https://127.0.0.1:1")
     client = AiohttpKubeClient(unreachable, user_agent="test")
