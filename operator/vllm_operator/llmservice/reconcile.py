@@ -22,7 +22,6 @@ from vllm_operator.queue.view import QueueView
 from vllm_operator.settings import Settings
 from vllm_operator_api.v1alpha1.llmservice import LLMService, LLMServiceStatus
 
-
 REFUSED_RETRY_SECONDS: Final = 30.0
 """A write that the API server refused (quota, a name that is taken) is tried again after this time."""
 
