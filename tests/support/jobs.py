@@ -12,15 +12,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import nats.errors
 import nats.js.errors
 import orjson
 import zstandard
-from localk8s.nats_server import NatsServer
 from nats.aio.client import Client
 
+from localk8s.nats_server import NatsServer
 from vllm_operator.queue.admin import JetStreamAdmin
 from vllm_operator.queue.connection import QueueConnection
 from vllm_operator.queue.monitor import QueueMonitor
@@ -201,7 +201,7 @@ class EchoAgent:
     errors: list[str] = field(default_factory=list)
     _task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> EchoAgent:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -274,7 +274,7 @@ class Operator:
         monitor = QueueMonitor(connection, poll_seconds=0.2)
         return cls(connection, monitor, JetStreamAdmin(connection, monitor))
 
-    async def __aenter__(self) -> Operator:
+    async def __aenter__(self) -> Self:
         await self.connection.start()
         await self.monitor.start()
         return self

@@ -147,7 +147,7 @@ class InferenceJobReconciler:
         return OutputFacts()
 
     async def _register(self, job: InferenceJob, observed: Observed, decision: Decision) -> float | None:
-        """Make the job known to the agents, also when the queue has forgotten it. Seconds to try again, if it failed."""
+        """Make the job known to the agents, also when the queue has forgotten it. Seconds to try again if it failed."""
         if not decision.register or observed.service is None:
             return None
         target = observed.service.target

@@ -11,7 +11,6 @@ from typing import Any
 
 import orjson
 import pytest
-
 from tests.support.jobs import (
     JOB_UID,
     QUEUE_ID,
@@ -26,6 +25,7 @@ from tests.support.jobs import (
     write_credentials,
     write_rows,
 )
+
 from vllm_operator_api.queue import result_subject
 from vllm_operator_api.runtime import DriverOutput
 
@@ -152,7 +152,9 @@ async def test_a_forged_result_of_another_shape_is_refused(bench: Bench) -> None
         from tests.support.jobs import connect_as
 
         client = await connect_as(bench.server, bench.credentials, "agent")
-        for shard, payload in enumerate([b"", b"{}", b"not json", b'{"job_uid":"other","shard":3,"worker":"x","results":[]}']):
+        for shard, payload in enumerate(
+            [b"", b"{}", b"not json", b'{"job_uid":"other","shard":3,"worker":"x","results":[]}']
+        ):
             await client.jetstream().publish(result_subject(QUEUE_ID, JOB_UID, shard), payload)
         await client.close()
         async with forger:
