@@ -9,7 +9,6 @@ under another name and renamed, so a reader never sees a part of it.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ def seed(source: Path, target: Path) -> tuple[int, int]:
         partial = there.with_name(f".{there.name}.partial")
         shutil.copyfile(path, partial)
         partial.chmod(0o644)
-        os.replace(partial, there)
+        partial.replace(there)
         copied += 1
     return copied, kept
 

@@ -1,1 +1,1 @@
-"""Builder of the project's images: with Docker where an engine answers, else with buildah (docs/development/images.md)."""
+"""Builder of the project's images: with Docker where an engine answers, else with buildah."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def write_archive(output: Path, name: str, manifest: dict[str, Any], sources: di
         _add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         for digest, source in {descriptor["digest"]: data, **sources}.items():
             _add(tar, "blobs/" + str(digest).replace(":", "/"), source)
-    os.replace(partial, output)
+    partial.replace(output)
 
 
 def _add(tar: tarfile.TarFile, name: str, source: Path | bytes) -> None:
@@ -68,7 +67,7 @@ def _add(tar: tarfile.TarFile, name: str, source: Path | bytes) -> None:
 
 
 def prefix_image(manifest: dict[str, Any], config: dict[str, Any], layers: int) -> tuple[dict[str, Any], bytes]:
-    """(manifest, config) of the image that the first `layers` layers of another make, without its command or history."""
+    """(manifest, config) of the image that the first `layers` layers of another make, without command and history."""
     short = {
         "architecture": config["architecture"],
         "os": config["os"],

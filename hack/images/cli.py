@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
-
-from localk8s.commands import run, succeeds
-from localk8s.console import say, step
-from localk8s.errors import ClusterError
-from localk8s.locks import file_lock
-from localk8s.paths import HACK_DIR, Layout
 
 from images import engine
 from images.base import base_version, ensure_base
 from images.native import Buildah
 from images.targets import TARGETS, Target, check_pins, content_hash
+from localk8s.commands import run, succeeds
+from localk8s.console import say, step
+from localk8s.errors import ClusterError
+from localk8s.locks import file_lock
+from localk8s.paths import HACK_DIR, Layout
 
 _CLUSTER = HACK_DIR / "cluster"
 _LOAD_SECONDS = 3600.0
@@ -30,7 +28,11 @@ def main(argv: list[str]) -> int:
         prog="hack/images/build", description="Build the project's images; unchanged ones cost nothing."
     )
     parser.add_argument(
-        "target", nargs="+", choices=["all", "base", *TARGETS], metavar="TARGET", help=f"all, base, {', '.join(TARGETS)}"
+        "target",
+        nargs="+",
+        choices=["all", "base", *TARGETS],
+        metavar="TARGET",
+        help=f"all, base, {', '.join(TARGETS)}",
     )
     parser.add_argument("--load", action="store_true", help="import them into the local cluster, when it is up")
     options = parser.parse_args(argv)
@@ -70,7 +72,9 @@ def ensure(layout: Layout, target: Target) -> list[Path]:
         if archives is None:
             build = engine.build if docker else lambda _, *rest: Buildah(layout).build(*rest)
             archives = build(layout, target, contexts, content)
-            record.write_text(json.dumps({"content": content, "archives": [str(a) for a in archives]}), encoding="utf-8")
+            record.write_text(
+                json.dumps({"content": content, "archives": [str(a) for a in archives]}), encoding="utf-8"
+            )
             _link(directory / f"{target.name}.tar", archives[-1])
             _remove_older(directory, target, archives)
     return archives
@@ -114,7 +118,7 @@ def _link(link: Path, archive: Path) -> None:
     partial = link.with_suffix(".link")
     partial.unlink(missing_ok=True)
     partial.symlink_to(archive.name)
-    os.replace(partial, link)
+    partial.replace(link)
 
 
 def _remove_older(directory: Path, target: Target, current: list[Path]) -> None:

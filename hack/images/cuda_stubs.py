@@ -3,7 +3,7 @@
 
     python3 cuda_stubs.py SITE_PACKAGES
 
-For the local cluster's `runtime-cpu` image and its test environment alone: the torch wheel of PyPI is built for CUDA and
+For the local cluster's `runtime-cpu` image and its tests alone: the torch wheel of PyPI is built for CUDA and
 binds every symbol of thirteen CUDA libraries at `import torch`, although a CPU server calls none of them. Each stand-in
 carries the library's SONAME and the (versioned) symbols that torch's own libraries import from it; every function
 returns `cudaErrorNoDevice`, so torch reports that no device is there. They are written beside torch's libraries, which
@@ -23,18 +23,26 @@ from pathlib import Path
 PT_LOAD, PT_DYNAMIC, PT_GNU_STACK = 1, 2, 0x6474E551
 PF_X, PF_W, PF_R = 1, 2, 4
 DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SYMENT, DT_SONAME = 1, 4, 5, 6, 10, 11, 14
-DT_VERSYM, DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
+DT_VERSYM, DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = (
+    0x6FFFFFF0,
+    0x6FFFFFFC,
+    0x6FFFFFFD,
+    0x6FFFFFFE,
+    0x6FFFFFFF,
+)
 SHT_DYNSYM, EM_X86_64, PAGE = 11, 62, 0x1000
 
-# cudaErrorNoDevice of CUDA's driver_types.h; as a cuBLAS, cuDNN or NCCL status it is an unknown error, which is as good.
+# cudaErrorNoDevice of CUDA's driver_types.h; as a cuBLAS, cuDNN or NCCL status it is an unknown error: as good.
 NO_DEVICE = 100
 MESSAGE = b"CUDA stand-in library: no device"
 
 # Symbols that torch imports without a version, told apart by the libraries' own prefixes (longest first).
 PREFIXES = {
     "cusparseLt": "libcusparseLt.", "cusparse": "libcusparse.", "cusolver": "libcusolver.", "curand": "libcurand.",
-    "cufft": "libcufft.", "cuFile": "libcufile.", "cupti": "libcupti.", "cudnn": "libcudnn.", "cublasLt": "libcublasLt.",
-    "cublas": "libcublas.", "nccl": "libnccl.", "pnccl": "libnccl.", "nvrtc": "libnvrtc.", "nvshmem": "libnvshmem_host.",
+    "cufft": "libcufft.", "cuFile": "libcufile.", "cupti": "libcupti.", "cudnn": "libcudnn.",
+    "cublasLt": "libcublasLt.",
+    "cublas": "libcublas.", "nccl": "libnccl.", "pnccl": "libnccl.", "nvrtc": "libnvrtc.",
+    "nvshmem": "libnvshmem_host.",
 }  # fmt: skip
 STUBBED = ("libcu", "libnccl.", "libnvrtc.", "libnvshmem_host.")
 DRIVER = "libcuda.so.1"  # belongs to the machine's driver, and is only looked for where there is one
@@ -212,7 +220,7 @@ def write_stub(path: Path, soname: str, symbols: dict[str, str]) -> None:
 
 
 def make_stubs(site_packages: Path) -> list[Path]:
-    """Write a stand-in for every CUDA library that torch's libraries need and that is not installed; return the files."""
+    """Write a stand-in for every CUDA library that torch needs and that is not installed; return the files."""
     lib = site_packages / "torch" / "lib"
     if not (lib / "libtorch_cpu.so").exists():
         raise SystemExit(f"{lib} holds no torch: install the requirements first")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from images.targets import REPOSITORY, Target
 from localk8s.commands import run, succeeds
 from localk8s.console import step
 from localk8s.kind_cluster import docker_answers
 from localk8s.paths import Layout
-
-from images.targets import REPOSITORY, Target
 
 
 def answers() -> bool:

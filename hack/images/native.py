@@ -11,15 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from localk8s import privilege, system_packages, versions
+from images.archive import blob_path, prefix_image, write_archive
+from images.base import base_version, ensure_base
+from images.targets import DOCKERFILE, REPOSITORY, Target
+from localk8s import privilege, system_packages
 from localk8s.commands import run, succeeds
 from localk8s.console import step
 from localk8s.errors import ClusterError
 from localk8s.paths import Layout
-
-from images.archive import blob_path, prefix_image, write_archive
-from images.base import base_version, ensure_base
-from images.targets import DOCKERFILE, REPOSITORY, Target
 
 _PACKAGES: dict[str, str] = {"buildah": "buildah"}
 _CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -174,9 +173,7 @@ class Buildah:
         found = json.loads(self._run("inspect", "--type", "image", target.image, timeout=60))
         return [str(digest) for digest in found["OCIv1"]["rootfs"]["diff_ids"]]
 
-    def _push_top(
-        self, target: Target, scratch: Path, sizes: dict[str, int]
-    ) -> tuple[Path, dict[str, Any]]:
+    def _push_top(self, target: Target, scratch: Path, sizes: dict[str, int]) -> tuple[Path, dict[str, Any]]:
         """Push into an OCI layout that seems to hold the lower layers already, so that they are not read again."""
         blobs = scratch / "blobs" / "sha256"
         blobs.mkdir(parents=True)

@@ -29,7 +29,7 @@ class Target:
     inputs: tuple[str, ...]
     """Files and directories of the repository, besides the Dockerfile and the pinned versions."""
     own_layers: int = 0
-    """How many layers at the top hold our code, when it is to have an archive apart from the large one below; else 0."""
+    """How many layers at the top hold our code, when it gets an archive apart from the large one below; else 0."""
 
     @property
     def image(self) -> str:

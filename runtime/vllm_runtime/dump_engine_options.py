@@ -3,8 +3,8 @@
     python3 -m vllm_runtime.dump_engine_options [-o FILE] [--image-facts FILE]
 
 Run where vLLM is installed: once when an image is built (`/etc/vllm-runtime/engine-options.json`), and once per pinned
-version for the copy that the operator carries (`vllm_operator/planner/data/vllm-<version>.json`). Everything is taken from vLLM's
-own argument parser and model registry, so a renamed or removed option shows as a difference of this file.
+version for the copy that the operator carries (`vllm_operator/planner/data/vllm-<version>.json`). Everything is taken
+from vLLM's own argument parser and model registry, so a renamed or removed option shows as a difference of this file.
 
 The output is an object, sorted and stable:
 
@@ -74,7 +74,7 @@ def _type_name(action: argparse.Action) -> str | None:
 
 
 def _parser_name(parser: Any) -> str | None:
-    """The name of a value parser: a type's own, or of what vLLM's wrappers (partials, closures, lambdas) hold inside."""
+    """The name of a value parser: a type's own, or that of what vLLM's wrappers (partials, closures) hold inside."""
     target = getattr(parser, "func", parser)
     name = str(getattr(target, "__name__", type(target).__name__)).strip("_")
     if name in {"loads", "parse_dataclass", "union_dict_and_str"}:
