@@ -9,7 +9,7 @@ import socket
 from collections.abc import Coroutine
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import kopf
@@ -202,6 +202,8 @@ class Operator:
         await kopf.operator(
             registry=handlers.build_registry(WATCHED, self._router.observe, self._connection),
             settings=handlers.build_settings(WATCHED),
+            # kopf's own guess asks the system for the user's name, and the image's numeric user has none.
+            identity=cast("Any", self._settings.pod_name),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
