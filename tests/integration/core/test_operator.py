@@ -23,7 +23,7 @@ from localk8s.children import free_ports
 from localk8s.control_plane import ControlPlane
 from vllm_operator.kube.aiohttp_client import AiohttpKubeClient
 from vllm_operator.kube.connection import from_kubeconfig
-from vllm_operator.kube.errors import KubeError
+from vllm_operator.kube.errors import AlreadyExistsError, KubeError, RetryableError
 from vllm_operator.kube.kinds import JOB, LLM_SERVICE, SERVICE, Manifest, ObjectRef
 from vllm_operator_api.names import OWNER_NAME_LABEL
 
@@ -170,7 +170,17 @@ async def test_an_outage_of_the_api_server_is_outlived(
     await client.create(llm_service("before"))
     await eventually(lambda: has_child(client, "before"))
     control_plane.restart_apiserver()
-    await client.create(llm_service("after"))
+
+    async def created() -> bool:
+        try:
+            await client.create(llm_service("after"))
+        except AlreadyExistsError:
+            return True
+        except RetryableError:  # the connection that the client still had
+            return False
+        return True
+
+    await eventually(created, timeout_seconds=30)
     await eventually(lambda: has_child(client, "after"), timeout_seconds=60)
     child = (await client.list(SERVICE, label_selector=f"{OWNER_NAME_LABEL}=before")).items[0]
     await client.delete(ObjectRef.of(child))
