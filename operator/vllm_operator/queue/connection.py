@@ -12,8 +12,8 @@ import nats.js.errors
 import structlog
 from nats.aio.client import Client
 
+from vllm_operator.queue.credentials import read_seed
 from vllm_operator.queue.view import QueueUnavailableError
-from vllm_operator_api.nkey import read_user_seed
 
 MINIMUM_SERVER_VERSION: Final = (2, 12)
 """Below it there are no atomic batches and lost messages under work-queue retention (queue.md §1.2)."""
@@ -23,7 +23,8 @@ _PING_INTERVAL_SECONDS: Final = 10
 _MAX_OUTSTANDING_PINGS: Final = 2
 """A frozen server or a cut network is noticed in 20 to 30 s (nats-py's own default is 4 to 6 minutes)."""
 _CONNECT_TIMEOUT_SECONDS: Final = 5
-_ATTEMPT_SECONDS: Final = 15.0
+_ATTEMPT_SECONDS: Final = 6.0
+_LOST_SECONDS: Final = 15.0
 """After this long without a connection a new client starts over with the credentials as they are in the files now."""
 _MIN_BACKOFF_SECONDS: Final = 0.5
 _MAX_BACKOFF_SECONDS: Final = 10.0
@@ -128,25 +129,31 @@ class QueueConnection:
     async def _run(self) -> None:
         backoff_seconds = _MIN_BACKOFF_SECONDS
         while True:
-            client = Client()
             try:
-                if await self._connect(client):
+                seed = read_seed(self._credentials_directory) if self._credentials_directory else None
+            except (OSError, ValueError) as error:
+                self._report(str(error))
+            else:
+                if await self._serve(seed):
                     backoff_seconds = _MIN_BACKOFF_SECONDS
-                    await self._watch(client)
-            finally:
-                self._ready.clear()
-                self._client = None
-                await _close(client)
             await asyncio.sleep(backoff_seconds)
             backoff_seconds = min(backoff_seconds * 2, _MAX_BACKOFF_SECONDS)
 
-    async def _connect(self, client: Client) -> bool:
-        """True when connected and set up; otherwise ``problem`` says why not."""
+    async def _serve(self, seed: str | None) -> bool:
+        """One client from its begin to its end; True if it was ever connected."""
+        client = Client()
         try:
-            seed = read_user_seed(self._credentials_directory) if self._credentials_directory else None
-        except (OSError, ValueError) as error:
-            self._report(str(error))
-            return False
+            if not await self._connect(client, seed):
+                return False
+            await self._watch(client)
+            return True
+        finally:
+            self._ready.clear()
+            self._client = None
+            await _close(client)
+
+    async def _connect(self, client: Client, seed: str | None) -> bool:
+        """True when connected and set up; otherwise ``problem`` says why not."""
         try:
             async with asyncio.timeout(_ATTEMPT_SECONDS):
                 await client.connect(
@@ -193,7 +200,7 @@ class QueueConnection:
             elif lost_at is None:
                 lost_at = loop.time()
                 self._report(self._last_error or "the connection was lost")
-            elif loop.time() - lost_at > _ATTEMPT_SECONDS:
+            elif loop.time() - lost_at > _LOST_SECONDS:
                 return
         self._report(self._last_error or "the server closed the connection")
 
@@ -203,6 +210,8 @@ class QueueConnection:
         if text != self._last_error:
             _log.warning("queue error", url=self._url, error=text)
         self._last_error = text
+        if self._client is None:
+            self._report(f"cannot connect to {self._url}: {text}")
 
     def _report(self, problem: str) -> None:
         if problem != self._problem:
@@ -214,5 +223,6 @@ async def _close(client: Client) -> None:
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_SECONDS):
             await client.close()
-    except (TimeoutError, OSError, nats.errors.Error) as error:
+    except (TimeoutError, OSError, AssertionError, nats.errors.Error) as error:
+        # nats-py asserts when a client is closed whose connect() failed before it began (a malformed URL).
         _log.debug("queue client closed with an error", error=str(error))

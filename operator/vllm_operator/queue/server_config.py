@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import nkeys
-
-from vllm_operator_api.nkey import read_user_seed
+from vllm_operator.queue.credentials import public_key, read_seed
 from vllm_operator_api.queue import (
     AGENT_INBOX_PREFIX,
     DRIVER_INBOX_PREFIX,
@@ -144,20 +142,4 @@ def read_public_keys(credentials: Path) -> dict[str, str]:
         FileNotFoundError: a role's directory holds neither.
         ValueError: an entropy is too short, or a seed is not one of a user.
     """
-    return {role: public_key(read_user_seed(credentials / role)) for role in ROLES}
-
-
-def public_key(seed: str) -> str:
-    """The public key of a user's seed.
-
-    Raises:
-        ValueError: it is not an nkey seed.
-    """
-    try:
-        pair = nkeys.from_seed(bytearray(seed.encode()))
-        key: str = pair.public_key.decode()
-    except (nkeys.NkeysError, ValueError) as error:
-        raise ValueError("the seed is not an nkey seed of a user (SU…)") from error
-    if not key.startswith("U"):
-        raise ValueError("the seed is an nkey, but not one of a user (SU…)")
-    return key
+    return {role: public_key(read_seed(credentials / role)) for role in ROLES}
