@@ -79,7 +79,7 @@ def service_status(
         ready=f"{ready_replicas}/{desired}",
         url=service_url(service.name, service.namespace, config.cluster_domain),
         plan=plan,
-        workers=workers_status(observed, service.spec.queue.heartbeat_seconds, now),
+        workers=workers_status(observed, previous.workers, service.spec.queue.heartbeat_seconds, now),
         leases=leases_status(observed.heartbeats),
         last_activity_time=last_activity_time(observed.heartbeats, previous.last_activity_time, now),
     )

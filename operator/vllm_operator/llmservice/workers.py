@@ -9,25 +9,34 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from vllm_operator.engine.clock import rfc3339
+from vllm_operator.engine.clock import parse_rfc3339, rfc3339
 from vllm_operator.llmservice.drain import stale_after_seconds
+from vllm_operator.llmservice.facts import parse_time
 from vllm_operator.llmservice.observe import EnginePod, Observed
 from vllm_operator.queue.view import SeenHeartbeat
 from vllm_operator_api.v1alpha1.llmservice import LeasesStatus, WorkersStatus, WorkerStatus
 
 MAX_WORKERS: Final = 16
 _BUSY_STEP_SECONDS: Final = 10
-_IDLE_STEP_SECONDS: Final = 60
+_IDLE_STEP_SECONDS: Final = 600
+"""A worker at rest gets a new time this often: what it would tell is that nothing happened. One that is not heard is
+shown as stale at once, with the time of its last heartbeat."""
 _HEARTBEAT_GRACE_SECONDS: Final = 60.0
 """Time a running engine container has until its agent's first heartbeat."""
 _STALE: Final = "stale"
 _STARTING: Final = "starting"
 
 
-def workers_status(observed: Observed, heartbeat_seconds: float, now: datetime) -> WorkersStatus:
+def workers_status(
+    observed: Observed, previous: WorkersStatus | None, heartbeat_seconds: float, now: datetime
+) -> WorkersStatus:
     """All workers counted, the troubled ones shown first."""
+    before = {item.name: item for item in previous.items} if previous is not None else {}
     limit_seconds = stale_after_seconds(heartbeat_seconds)
-    items = [_worker(pod, observed.heartbeats.get(pod.name), limit_seconds, now) for pod in observed.live_pods]
+    items = [
+        _worker(pod, observed.heartbeats.get(pod.name), before.get(pod.name), limit_seconds, now)
+        for pod in observed.live_pods
+    ]
     ready_names = {pod.name for pod in observed.live_pods if pod.ready}
     ready = sum(item.name in ready_names and item.state not in (_STALE, None) for item in items)
     stale = sum(item.state == _STALE for item in items)
@@ -35,22 +44,38 @@ def workers_status(observed: Observed, heartbeat_seconds: float, now: datetime) 
     return WorkersStatus(ready=ready, stale=stale, items=items[:MAX_WORKERS])
 
 
-def _worker(pod: EnginePod, seen: SeenHeartbeat | None, limit_seconds: float, now: datetime) -> WorkerStatus:
+def _worker(
+    pod: EnginePod,
+    seen: SeenHeartbeat | None,
+    before: WorkerStatus | None,
+    limit_seconds: float,
+    now: datetime,
+) -> WorkerStatus:
     if seen is None:
         return WorkerStatus(name=pod.name, node=pod.node, state=None if pod.ready else _STARTING)
     heartbeat = seen.heartbeat
     state = _STALE if seen.age_seconds > limit_seconds else heartbeat.state
     busy = bool(heartbeat.leases) or (heartbeat.engine is not None and heartbeat.engine.in_flight > 0)
+    heard_at = _coarse(now - timedelta(seconds=seen.age_seconds), _BUSY_STEP_SECONDS)
+    if before is not None and not busy and state == before.state != _STALE:
+        heard_at = _kept(before.last_heartbeat_time, heard_at)
     return WorkerStatus(
         name=pod.name,
         node=pod.node,
         state=state,
         in_flight=None if heartbeat.engine is None else heartbeat.engine.in_flight,
         leases=len(heartbeat.leases),
-        last_heartbeat_time=_coarse(
-            now - timedelta(seconds=seen.age_seconds), _BUSY_STEP_SECONDS if busy else _IDLE_STEP_SECONDS
-        ),
+        last_heartbeat_time=heard_at,
     )
+
+
+def _kept(before: str | None, heard_at: str) -> str:
+    """The time that the status already has, while it is not too old."""
+    shown = parse_time(before)
+    if shown is None:
+        return heard_at
+    latest = parse_rfc3339(heard_at)
+    return rfc3339(shown) if latest - timedelta(seconds=_IDLE_STEP_SECONDS) < shown <= latest else heard_at
 
 
 def leases_status(heartbeats: Mapping[str, SeenHeartbeat]) -> LeasesStatus:

@@ -26,11 +26,12 @@ def engine_args(spec: LLMServiceSpec, service_name: str, location: ModelLocation
         f"--model={location.engine_model}",
         "--served-model-name",
         *served_names(spec, service_name),
-        f"--dtype={spec.model.dtype}",
         f"--tensor-parallel-size={plan.tensor}",
         f"--max-num-seqs={spec.concurrency.target}",
         f"--gpu-memory-utilization={spec.engine.gpu_memory_utilization:g}",
     ]
+    if spec.model.dtype != "auto":  # vLLM's default, and the runtime image may have a better one
+        args.append(f"--dtype={spec.model.dtype}")
     if location.revision is not None:
         args.append(f"--revision={location.revision}")
     if spec.model.max_length is not None:

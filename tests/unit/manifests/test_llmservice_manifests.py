@@ -110,7 +110,7 @@ def test_hub_models_have_no_volume_and_know_the_mirror() -> None:
 def test_options_of_the_engine() -> None:
     args = engine_args(
         spec(
-            model={"id": "pvc://models/llama", "maxLength": 4096, "servedNames": ["a", "b"]},
+            model={"id": "pvc://models/llama", "maxLength": 4096, "servedNames": ["a", "b"], "dtype": "bfloat16"},
             engine={
                 "kvCacheMemory": "12Gi",
                 "enforceEager": True,
@@ -126,10 +126,10 @@ def test_options_of_the_engine() -> None:
         "--served-model-name",
         "a",
         "b",
-        "--dtype=auto",
         "--tensor-parallel-size=2",
         "--max-num-seqs=64",
         "--gpu-memory-utilization=0.92",
+        "--dtype=bfloat16",
         "--max-model-len=4096",
         "--kv-cache-memory-bytes=12884901888",
         "--enforce-eager",
