@@ -4,19 +4,28 @@
     python3 make_fortunes.py DIRECTORY OUTPUT.jsonl
 
 DIRECTORY is /usr/share/games/fortunes of the packages `fortunes` and `fortunes-min`. Each output line is
-{"id": n, "text": "..."}. The choice is the same on every run: equally many from the start of every file until ROWS are
-reached, so that many subjects are in it.
+{"id": n, "text": "..."}. The choice is the same on every run: everything beyond ASCII, then equally many from the start
+of every file until ROWS are reached, so that many subjects are in it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 ROWS = 2000
-# all-MiniLM-L6-v2 takes 512 tokens; English text of this length is at most about half of that, source code more.
 MAX_CHARACTERS = 1000
+# all-MiniLM-L6-v2 is served with 256 tokens (its sentence_bert_config.json); words of up to four letters and single
+# punctuation marks count at least as many tokens as its tokenizer makes of nearly all text.
+MAX_TOKENS = 240
+_PIECES = re.compile(r"[^\W_]{1,4}|[^\w\s]|_")
+
+
+def fits(text: str) -> bool:
+    """Whether a row is surely within the model's context."""
+    return len(text) <= MAX_CHARACTERS and len(_PIECES.findall(text)) <= MAX_TOKENS
 
 
 def read_fortunes(path: Path) -> list[str]:
@@ -30,7 +39,7 @@ def read_fortunes(path: Path) -> list[str]:
     for line in [*content.splitlines(), "%"]:
         if line == "%":
             text = "\n".join(current).strip("\n")
-            if text.strip() and len(text) <= MAX_CHARACTERS:
+            if text.strip() and fits(text):
                 texts.append(text)
             current = []
         else:
@@ -39,8 +48,8 @@ def read_fortunes(path: Path) -> list[str]:
 
 
 def choose(files: list[list[str]], count: int) -> list[str]:
-    """Take one text of each file in turn, without repetition, until `count` are taken or all files are empty."""
-    chosen: dict[str, None] = {}
+    """Take all texts beyond ASCII, then one of each file in turn, without repetition, until `count` are taken."""
+    chosen = dict.fromkeys(text for texts in files for text in texts if not text.isascii())
     depth = 0
     while len(chosen) < count and any(depth < len(texts) for texts in files):
         for texts in files:
