@@ -145,7 +145,7 @@ FROM vllm-cpu AS runtime-cpu-deps
 # Linked by vLLM's CPU kernels.
 RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends libnuma1 > /dev/null \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb /var/log/* \
- && python -B -c 'import torch, vllm._C_AVX2'
+ && python -B -c 'import ctypes; ctypes.CDLL("libnuma.so.1")'
 COPY hack/images/missing_requirements.py runtime/vllm_runtime/dump_engine_options.py /opt/build/
 COPY --from=requirements /out/runtime.txt /opt/build/
 COPY runtime/image/cpu.json /etc/vllm-runtime/image.json
