@@ -78,11 +78,20 @@ def install_chart(paths: Tools, *extra: str) -> None:
     """``helm upgrade --install`` with the locally built images, and wait until it is ready."""
     values = [f"image.{part}.repository={IMAGE_PREFIX}/{image}" for part, image in LOCAL_IMAGES.items()]
     values += [f"image.{part}.tag={IMAGE_TAG}" for part in LOCAL_IMAGES]
+    # The tag stays the same when an image changes: an annotation makes the operator's pod follow it.
+    values.append(f"operator.podAnnotations.image={_image_version('operator')}")
     arguments = [argument for value in values for argument in ("--set", value)]
     helm(
         paths, "upgrade", "--install", RELEASE, str(CHART), "--namespace", RELEASE_NAMESPACE, "--create-namespace",
         "--wait", "--timeout", "180s", *arguments, *extra,
     )  # fmt: skip
+
+
+def _image_version(image: str) -> str:
+    """What ``hack/images/build`` made last: the archive's name holds a hash of all that went into it."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vllm-operator"
+    cache = Path(os.environ.get("VLLM_OPERATOR_CACHE") or default)
+    return (cache / "images" / f"{image}.tar").resolve().stem
 
 
 LOCAL_IMAGES = {"operator": "operator", "runtime": "runtime-cpu", "nats": "nats"}
