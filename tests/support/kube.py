@@ -23,7 +23,7 @@ Listener = Callable[[str, Manifest], None]
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the client. ``verb``: get, list, apply, create, patch, replace, delete."""
+    """One call of the client. ``verb``: get, list, apply, create, dry-run, patch, replace, delete."""
 
     verb: str
     kind: str
@@ -185,7 +185,7 @@ class FakeKube:
 
     async def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         ref = ObjectRef.of(manifest)
-        self._enter("create", ref)
+        self._enter("dry-run" if dry_run else "create", ref)
         if ref in self.objects:
             raise AlreadyExistsError(f'{ref.kind} "{ref.name}" already exists', status=409, reason="AlreadyExists")
         if dry_run:

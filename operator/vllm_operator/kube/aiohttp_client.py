@@ -126,8 +126,9 @@ class AiohttpKubeClient:
     async def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Create; raises ``AlreadyExistsError`` rather than touching what is there."""
         ref = ObjectRef.of(manifest)
+        verb = "dry-run" if dry_run else "create"
         query = {"dryRun": "All"} if dry_run else None
-        return await self._request("create", "POST", BY_KIND[ref.kind], ref.namespace, query=query, body=manifest)
+        return await self._request(verb, "POST", BY_KIND[ref.kind], ref.namespace, query=query, body=manifest)
 
     async def merge_patch(self, ref: ObjectRef, body: dict[str, Any], *, subresource: str | None = None) -> Manifest:
         """JSON merge patch; a ``metadata.resourceVersion`` in the body makes it conditional."""
