@@ -24,6 +24,7 @@ from vllm_operator_api.names import (
 from vllm_operator_api.v1alpha1.llmservice import LLMService
 
 _RUNNING_PHASE: Final = "Running"
+_ENDED_PHASES: Final = frozenset({"Failed", "Succeeded"})
 
 
 class CacheView(Protocol):
@@ -57,6 +58,7 @@ class EnginePod:
     routable: bool
     fenced_at: datetime | None
     terminating: bool
+    """It is being deleted, or has ended for good (evicted) and only its object is left."""
     running: bool = False
     """The engine container runs (it may still be loading)."""
     running_since: datetime | None = None
@@ -175,7 +177,7 @@ def _engine_pod(manifest: Manifest) -> EnginePod:
         ready_since=parse_time(ready.get("lastTransitionTime")) if is_ready else None,
         routable=(metadata.get("labels") or {}).get(ROUTABLE_LABEL) == "true",
         fenced_at=parse_time((metadata.get("annotations") or {}).get(FENCED_AT_ANNOTATION)),
-        terminating=bool(metadata.get("deletionTimestamp")),
+        terminating=bool(metadata.get("deletionTimestamp")) or status.get("phase") in _ENDED_PHASES,
         running=running is not None,
         running_since=parse_time((running or {}).get("startedAt")),
         waiting_reason=str(waiting.get("reason", "")),

@@ -157,8 +157,8 @@ def _plan_status(choice: Choice, facts: ModelFacts, settings: EngineSettings) ->
         predicted=PredictedUse(
             weights_gib=gib(use.weights),
             overhead_gib=gib(use.overhead),
-            kv_cache_gib=gib(use.kv_available),
-            kv_cache_tokens=use.kv_tokens,
+            kv_cache_gib=gib(use.kv_available) if use.kv_per_token else None,
+            kv_cache_tokens=use.kv_tokens if use.kv_per_token else None,
             max_concurrency=f"{use.kv_tokens / settings.max_length_tokens:.1f}" if use.kv_per_token else None,
         ),
     )

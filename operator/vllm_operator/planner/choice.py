@@ -104,11 +104,13 @@ def _choice(facts: ModelFacts, request: PlanRequest, fitting: list[_Candidate], 
     how = "is given and legal" if request.tensor is not None else "is the smallest legal degree"
     reason = (
         f"tensor={degree} {how}: per {tightest.pool.product} ({tightest.pool.memory_mib} MiB) {gib(use.weights)} GiB "
-        f"of weights, {gib(use.overhead)} GiB of overhead and {gib(use.kv_available)} GiB of KV cache"
+        f"of weights and {gib(use.overhead)} GiB of overhead"
     )
     if use.kv_per_token:
         length = request.settings.max_length_tokens
-        reason += f", which holds {use.kv_tokens / length:.1f} requests of {length} tokens"
+        reason += (
+            f"; {gib(use.kv_available)} GiB of KV cache hold {use.kv_tokens / length:.1f} requests of {length} tokens"
+        )
     if request.tensor is None and degree != legal[0]:
         before = legal[legal.index(degree) - 1]
         short = min(

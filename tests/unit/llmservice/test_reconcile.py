@@ -217,6 +217,14 @@ async def test_sleeps_when_idle_and_is_woken_by_a_job(world: World) -> None:
     assert {"Serving", "Draining", "Asleep", "Waking"} <= set(world.events())
 
 
+async def test_an_evicted_pod_is_not_counted(world: World) -> None:
+    await world.serve()
+    world.kube.seed(make_pod(world.service, "evicted").set("status.phase", "Failed").build())
+    await world.reconcile()
+    assert world.status()["ready"] == "1/1"
+    assert world.status()["replicas"] == 1
+
+
 async def test_a_request_during_the_drain_takes_it_back(world: World) -> None:
     await world.serve()
     world.clock.advance(301)

@@ -117,6 +117,12 @@ def test_large_model_with_latent_attention_fits_eight_h200() -> None:
     assert chosen(DEEPSEEK, request(length=163840), pool("NVIDIA-H200", 143771)).tensor == 8
 
 
+def test_encoders_have_no_kv_cache() -> None:
+    choice = chosen(make_facts(), request(keeps_kv_cache=False))
+    assert choice.use.request == 0
+    assert "KV cache" not in choice.reason
+
+
 def test_given_degree() -> None:
     choice = chosen(make_facts(), request(tensor=4))
     assert choice.tensor == 4
