@@ -49,7 +49,10 @@ class RowRunner:
         refused = refuse(endpoint, request.body)
         if refused is not None:
             return Outcome(error=refused)
-        body = orjson.dumps(request.body)
+        try:
+            body = orjson.dumps(request.body)
+        except orjson.JSONEncodeError as error:  # a number beyond 64 bits
+            return Outcome(error=RowError(code="invalid_request", message=f"the row's request cannot be sent: {error}"))
         attempt = overloads = 0
         while True:
             content, judgement = await self._try(endpoint, body)
