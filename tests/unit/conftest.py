@@ -1,0 +1,8 @@
+"""Hypothesis in the unit tests: no deadline per example (a busy machine is no failure), the same examples every time."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile("unit", deadline=None, derandomize=True)
+settings.load_profile("unit")
