@@ -1,4 +1,4 @@
-"""Hypothesis in the unit tests: no deadline per example (a busy machine is no failure), the same examples every time."""
+"""Hypothesis in the unit tests: no deadline per example (a busy machine is no failure), the same examples each time."""
 
 from __future__ import annotations
 
