@@ -361,22 +361,58 @@ async def test_inline_rows_become_a_config_map(world: World) -> None:
 EMBED = "/v1/embeddings"
 
 
+def _on_data(path: str) -> Any:
+    return {"persistentVolumeClaim": {"claimName": "data", "path": path}}
+
+
 @pytest.mark.parametrize(
     ("source", "destination", "spec", "want"),
     [
-        pytest.param({**PVC, **INLINE}, PVC_OUT, {}, "spec.input: exactly one of inline, configMap and persistentVolumeClaim; got 2", id="two sources"),
-        pytest.param({}, PVC_OUT, {}, "spec.input: exactly one of inline, configMap and persistentVolumeClaim; got 0", id="no source"),
+        pytest.param(
+            {**PVC, **INLINE},
+            PVC_OUT,
+            {},
+            "exactly one of inline, configMap and persistentVolumeClaim; got 2",
+            id="two sources",
+        ),
+        pytest.param(
+            {}, PVC_OUT, {}, "exactly one of inline, configMap and persistentVolumeClaim; got 0", id="no source"
+        ),
         pytest.param(PVC, {**PVC_OUT, **CM_OUT}, {}, "spec.output: exactly one of", id="two destinations"),
         pytest.param(PVC, {}, {}, "spec.output: exactly one of", id="no destination"),
-        pytest.param(PVC, {"persistentVolumeClaim": {"claimName": "data", "path": "in.jsonl"}}, {}, "'in.jsonl' is the input", id="output is the input"),
-        pytest.param(PVC, {"persistentVolumeClaim": {"claimName": "data", "path": "a/../b"}}, {}, "must name a file below", id="dots"),
-        pytest.param(PVC, {"persistentVolumeClaim": {"claimName": "data", "path": "dir/"}}, {}, "must name a file below", id="a directory"),
-        pytest.param({**PVC, "messageKey": "results"}, PVC_OUT, {}, "would take the place of spec.input.messageKey", id="keys collide"),
-        pytest.param({**PVC, "systemPrompt": "x"}, PVC_OUT, {"endpoint": EMBED}, "spec.input.systemPrompt: /v1/embeddings takes none", id="system prompt"),
-        pytest.param(PVC, PVC_OUT, {"endpoint": EMBED, "sampling": {"topP": 0.5}}, "spec.sampling.topP: /v1/embeddings does not sample", id="sampling"),
-        pytest.param({"inline": {"rows": [{"prompt": "x" * 300_000}]}}, PVC_OUT, {}, "bytes; at most 262144", id="inline too large"),
+        pytest.param(PVC, _on_data("in.jsonl"), {}, "'in.jsonl' is the input", id="output is the input"),
+        pytest.param(PVC, _on_data("a/../b"), {}, "must name a file below", id="dots"),
+        pytest.param(PVC, _on_data("dir/"), {}, "must name a file below", id="a directory"),
+        pytest.param(
+            {**PVC, "messageKey": "results"},
+            PVC_OUT,
+            {},
+            "would take the place of spec.input.messageKey",
+            id="keys collide",
+        ),
+        pytest.param(
+            {**PVC, "systemPrompt": "x"},
+            PVC_OUT,
+            {"endpoint": EMBED},
+            "spec.input.systemPrompt: /v1/embeddings takes none",
+            id="system prompt",
+        ),
+        pytest.param(
+            PVC,
+            PVC_OUT,
+            {"endpoint": EMBED, "sampling": {"topP": 0.5}},
+            "spec.sampling.topP: /v1/embeddings does not sample",
+            id="sampling",
+        ),
+        pytest.param(
+            {"inline": {"rows": [{"prompt": "x" * 300_000}]}},
+            PVC_OUT,
+            {},
+            "bytes; at most 262144",
+            id="inline too large",
+        ),
     ],
-)  # fmt: skip
+)
 async def test_specs_that_are_refused(world: World, source: Any, destination: Any, spec: Any, want: str) -> None:
     world.add_service()
     world.add_job(source, destination, **spec)
