@@ -49,6 +49,7 @@ def engine_environment(
         "HOME": home,
         "USER": "vllm",
         "TMPDIR": temporary,
+        "PYTHONUNBUFFERED": "1",
         "XDG_CACHE_HOME": cache,
         "HF_HOME": f"{cache}/huggingface",
         "VLLM_CACHE_ROOT": f"{cache}/vllm",

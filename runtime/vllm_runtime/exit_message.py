@@ -13,6 +13,8 @@ from vllm_operator_api.runtime import MAX_TERMINATION_MESSAGE_BYTES, EngineExit
 MAX_TAIL_BYTES: Final = 256 * 1024
 """Enough for the tracebacks of eight workers and of the server that follow each other at a failed start."""
 MAX_LINE_BYTES: Final = 8 * 1024
+MAX_DETAILS: Final = 64
+"""Lines of one validation error."""
 
 _PROCESS: Final = re.compile(r"^\([A-Za-z0-9_]+ pid=\d+\) ?")
 _LOG: Final = re.compile(r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? \[[^\]]*\] ?")
@@ -57,32 +59,37 @@ def engine_error(lines: Iterable[str]) -> str | None:
     It is the last exception that does not merely point at another one, or argparse's error, or the last line that was
     logged as an error.
     """
-    plain: list[str] = []
+    by_process: dict[str, list[tuple[int, str]]] = {}
     logged_error: str | None = None
-    for line in lines:
-        text = _PROCESS.sub("", line)
+    for position, line in enumerate(lines):
+        process = _PROCESS.match(line)
+        text = line[process.end() :] if process else line
         log = _LOG.match(text)
-        text = _LOG.sub("", text) if log else text
+        text = text[log.end() :] if log else text
         if log and log[1] in {"ERROR", "CRITICAL"} and text.strip() and not text.startswith((" ", "Traceback")):
             logged_error = text.strip()
-        plain.append(text)
-    found = _exceptions(plain) + [match[1] for line in plain if (match := _USAGE.match(line))]
+        by_process.setdefault(process[0] if process else "", []).append((position, text))
+    # Workers write at the same time: each one's lines are read on their own.
+    positioned = sorted(error for own in by_process.values() for error in _errors(own))
+    found = [message for _, message in positioned]
     telling = [error for error in found if not any(pointer in error for pointer in _POINTERS)]
     if telling:
         return telling[-1]
     return found[-1] if found else logged_error
 
 
-def _exceptions(lines: list[str]) -> list[str]:
-    """The messages of all tracebacks in order."""
-    found = []
+def _errors(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The messages of one process's tracebacks and usage errors, each with its position."""
+    found: list[tuple[int, str]] = []
     in_traceback = False
     index = 0
     while index < len(lines):
-        line = lines[index]
+        position, line = lines[index]
         index += 1
         if line.startswith("Traceback (most recent call last):"):
             in_traceback = True
+        elif usage := _USAGE.match(line):
+            found.append((position, usage[1]))
         elif in_traceback and line and not line.startswith(" "):
             in_traceback = False
             match = _EXCEPTION.match(line)
@@ -90,10 +97,10 @@ def _exceptions(lines: list[str]) -> list[str]:
                 continue
             details: list[str] = []
             if _PYDANTIC_HEAD.match(match[2] or ""):
-                while index < len(lines) and len(details) < 64 and _belongs_to_pydantic(lines[index]):
-                    details.append(lines[index])
+                while index < len(lines) and len(details) < MAX_DETAILS and _belongs_to_pydantic(lines[index][1]):
+                    details.append(lines[index][1])
                     index += 1
-            found.append(_pydantic(details) if details else _plain(match[1], match[2] or ""))
+            found.append((position, _pydantic(details) if details else _plain(match[1], match[2] or "")))
     return found
 
 

@@ -41,7 +41,7 @@ def run(environment: Mapping[str, str]) -> int:
     settings = Settings.from_environment(environment)
     try:
         return asyncio.run(_supervise(settings, environment))
-    except ConfigurationError as error:
+    except (ConfigurationError, OSError) as error:  # OSError: the engine's program is missing, or our port is taken
         _log.error("cannot start", error=str(error))
         document = EngineExit(stage="start", exit_code=CONFIGURATION_EXIT_CODE, message=str(error))
         write_termination_message(settings.termination_message_file, document)

@@ -71,6 +71,8 @@ class Queue:
         await self._connection.wait_connected()
 
     async def stop(self) -> None:
+        with contextlib.suppress(QueueUnavailableError):  # its streams reserve disk that the next test needs
+            await self.admin.sweep(frozenset(), frozenset())
         if self._driver is not None:
             await self._driver.close()
         await self._connection.stop()
@@ -126,6 +128,19 @@ class Queue:
             return [result for result in found if result] if all(found) else None
 
         return await eventually(complete, f"{shards} results", timeout_seconds)
+
+    async def deliver_and_give_back(self, job_uid: str, times: int) -> None:
+        """Lease a shard of the job and give it back, as so many agents would whose engine ends."""
+        seed = user_seed_from_entropy((self.credentials / "agent/entropy").read_text())
+        client = await nats.connect(self.server.url, nkeys_seed_str=seed, inbox_prefix=names.AGENT_INBOX_PREFIX)
+        subscription = await client.jetstream().pull_subscribe_bind(
+            names.job_consumer(job_uid), names.work_stream(self.queue_id)
+        )
+        for _ in range(times):
+            (message,) = await subscription.fetch(1, timeout=5)
+            await message.nak()
+            await client.flush()
+        await client.close()
 
     async def pending(self) -> int:
         """Messages in the work stream: shards that nobody acknowledged."""

@@ -159,9 +159,10 @@ async def test_missing_credentials_appear_later(queue: Queue, make_runtime: Runt
 async def test_a_row_that_kills_its_engine_becomes_an_error_row(queue: Queue, make_runtime: RuntimeMaker) -> None:
     job = await queue.add_job(lease_seconds=2)
     await queue.publish(job, 0, [chat(0, "before"), chat(1, "!crash"), chat(2, "after")])
+    await queue.deliver_and_give_back(job, times=4)
     runtime = make_runtime(queue)
     # The kubelet's part: start the container again.
-    for _ in range(12):
+    for _ in range(6):
         ended = asyncio.create_task(asyncio.to_thread(runtime.wait, 30))
         answered = asyncio.create_task(queue.results(job, 1, timeout_seconds=40))
         await asyncio.wait({ended, answered}, return_when=asyncio.FIRST_COMPLETED)

@@ -75,7 +75,7 @@ async def test_new_requests_get_503_while_the_engine_drains(make_runtime: Runtim
 async def test_rows_that_outlast_the_grace_are_given_back(queue: Queue, make_runtime: RuntimeMaker) -> None:
     job = await queue.add_job(lease_seconds=30)
     runtime = await ready(make_runtime(queue, agent={"lease_seconds": 30}, shutdown_grace_seconds=1))
-    await queue.publish(job, 0, [chat(0, "!sleep 3")])
+    await queue.publish(job, 0, [chat(0, "!sleep 2")])
     await eventually(lambda: bool((seen := queue.last_heartbeat("worker-0")) and seen.leases), "a lease")
     make_runtime(queue, agent={"lease_seconds": 30})
     started = time.monotonic()
@@ -89,7 +89,7 @@ async def test_rows_that_outlast_the_grace_are_given_back(queue: Queue, make_run
 async def test_second_sigterm_ends_at_once(queue: Queue, make_runtime: RuntimeMaker) -> None:
     job = await queue.add_job(lease_seconds=30)
     runtime = await ready(make_runtime(queue, agent={"lease_seconds": 30}, shutdown_grace_seconds=60))
-    await queue.publish(job, 0, [chat(0, "!sleep 2")])
+    await queue.publish(job, 0, [chat(0, "!sleep 1.5")])
     await eventually(lambda: bool((seen := queue.last_heartbeat("worker-0")) and seen.leases), "a lease")
     runtime.terminate()
     await eventually(lambda: any(seen.state == "draining" for seen in queue.heartbeats), "the drain")
@@ -175,6 +175,14 @@ async def test_the_engine_ending_by_itself_without_an_error_is_a_fault(make_runt
     document = runtime.termination()
     assert document is not None
     assert "ended by itself with code 0" in document.message
+
+
+async def test_a_program_that_is_not_there(make_runtime: RuntimeMaker) -> None:
+    runtime = make_runtime(engine_command=("/nonexistent/python3",))
+    assert await wait(runtime) == 2
+    document = runtime.termination()
+    assert document is not None
+    assert "/nonexistent/python3" in document.message
 
 
 async def test_only_listed_routes_and_a_clean_environment(make_runtime: RuntimeMaker) -> None:

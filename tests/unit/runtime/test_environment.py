@@ -36,6 +36,7 @@ def test_only_what_the_image_names_and_what_is_ours() -> None:
         "HOME": "/home/vllm",
         "USER": "vllm",
         "TMPDIR": "/tmp",
+        "PYTHONUNBUFFERED": "1",
         "XDG_CACHE_HOME": "/home/vllm/.cache",
         "HF_HOME": "/home/vllm/.cache/huggingface",
         "VLLM_CACHE_ROOT": "/home/vllm/.cache/vllm",

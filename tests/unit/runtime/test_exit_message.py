@@ -48,6 +48,27 @@ def test_without_a_traceback_the_last_logged_error_counts() -> None:
     assert engine_error(["nothing", ""]) is None
 
 
+def test_workers_that_write_at_the_same_time() -> None:
+    def worker(number: int, text: str) -> str:
+        return f"(Worker_TP{number} pid={number}) ERROR 11-21 10:50:19 [multiproc_executor.py:1] {text}"
+
+    lines = [
+        worker(0, "WorkerProc failed to start."),
+        worker(0, "Traceback (most recent call last):"),
+        worker(1, "Traceback (most recent call last):"),
+        worker(0, '  File "x", line 1'),
+        "(Worker_TP2 pid=2) INFO 11-21 10:50:19 [x.py:1] Route: /health, Methods: GET",
+        worker(1, '  File "x", line 1'),
+        worker(0, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."),
+        worker(1, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.00 GiB."),
+        "(EngineCore pid=9) ERROR 11-21 10:50:20 [core.py:1] Traceback (most recent call last):",
+        "(EngineCore pid=9) ERROR 11-21 10:50:20 [core.py:1] Exception: WorkerProc initialization failed",
+        "(APIServer pid=8) Traceback (most recent call last):",
+        "(APIServer pid=8) RuntimeError: Engine core initialization failed. See root cause above.",
+    ]
+    assert engine_error(lines) == "OutOfMemoryError: CUDA out of memory. Tried to allocate 1.00 GiB."
+
+
 @pytest.mark.parametrize(
     ("engine_code", "container_code", "words"),
     [(0, 1, "ended by itself with code 0"), (3, 3, "code 3"), (-9, 137, "SIGKILL"), (-11, 139, "SIGSEGV")],
