@@ -108,3 +108,4 @@ def seed_volume(kubectl: Kubectl) -> None:
     kubectl.apply((EXAMPLES / "volume.yaml").read_text())
     kubectl.wait("condition=Complete", "job/seed-demo", timeout_seconds=180)
     kubectl.wait("condition=Ready", "pod/client", timeout_seconds=120)
+    kubectl("exec", "client", "--", "sh", "-c", "cd /mnt/demo && head -n 200 fortunes.jsonl > fortunes-200.jsonl")
