@@ -28,7 +28,8 @@ flipping it on a pod fences that pod without a signal to the engine."""
 APPLIED_HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
 """Hash of the manifest that was last applied to a child: an unchanged child is not applied again."""
 FENCED_AT_ANNOTATION: Final = f"{GROUP}/fenced-at"
-"""On engine pods: RFC 3339 time at which the operator took the pod out of routing in order to put the service to sleep."""
+"""On engine pods: RFC 3339 time at which the operator took the pod out of routing in order to put the service to
+sleep."""
 
 PLAN_ANNOTATION: Final = f"{GROUP}/plan"
 """On the Deployment of a service: the plan it was made from, so that a plan lives as long as what it was made from."""

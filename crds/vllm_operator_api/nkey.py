@@ -1,7 +1,7 @@
 """NATS nkey seeds from random text.
 
-Helm can make random text but no nkey (base32 with a CRC-16), so the chart's Secrets hold ``entropy``, and every part derives
-the same user seed from it. A Secret may hold a ready ``seed`` instead (an existing NATS).
+Helm can make random text but no nkey (base32 with a CRC-16), so the chart's Secrets hold ``entropy``, and every part
+derives the same user seed from it. A Secret may hold a ready ``seed`` instead (an existing NATS).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Queue contract: names of JetStream objects and the messages that operator, driver and agents exchange.
 
-``queue_id`` is the uid of the LLMService, ``job_uid`` that of the InferenceJob: never a name, so that a re-created object
-never meets the state of the one before (queue.md §2.1, security.md §0.7). Payloads are JSON; a payload whose NATS header
-``Content-Encoding`` is ``zstd`` is compressed.
+``queue_id`` is the uid of the LLMService, ``job_uid`` that of the InferenceJob: never a name, so that a re-created
+object never meets the state of the one before (queue.md §2.1, security.md §0.7). Payloads are JSON; a payload whose
+NATS header ``Content-Encoding`` is ``zstd`` is compressed.
 
-Who owns what: the operator makes and deletes streams and consumers; a driver publishes the shards of its job and reads its
-results; an agent leases shards, publishes results and heartbeats.
+Who owns what: the operator makes and deletes streams and consumers; a driver publishes the shards of its job and
+reads its results; an agent leases shards, publishes results and heartbeats.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def progress_subject(job_uid: str) -> str:
 PROGRESS_FILTER: Final = "jp.*"
 
 OUTPUT_STREAM: Final = "OUTPUTS"
-"""Stream of finished outputs that go into a ConfigMap; the operator takes them from there (a driver has no API token)."""
+"""Stream of finished outputs that go into a ConfigMap; the operator takes them from there (a driver has no API
+token)."""
 OUTPUT_SUBJECTS: Final = "out.*"
 
 
@@ -231,7 +232,8 @@ DriverPhase = Literal["Validating", "Running", "Finalizing", "Succeeded", "Faile
 
 
 class JobProgress(Message):
-    """A driver's report: on every change of phase, else at most every 2 s. The last one is also the driver's exit message."""
+    """A driver's report: on every change of phase, else at most every 2 s. The last one is also the driver's exit
+    message."""
 
     version: Literal[1] = 1
     job_uid: str

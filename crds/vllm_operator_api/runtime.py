@@ -1,7 +1,8 @@
 """Contract between the operator and the processes it starts in a user's namespace.
 
-The operator writes these into pods; ``vllm-runtime``, the job driver and the model-facts reader read them. Each program gets
-its configuration as one JSON document in one environment variable, and tells its end in its termination message.
+The operator writes these into pods; ``vllm-runtime``, the job driver and the model-facts reader read them. Each
+program gets its configuration as one JSON document in one environment variable, and tells its end in its termination
+message.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MODEL_MOUNT_PATH: Final = "/mnt/model"
 QUEUE_CREDENTIALS_MOUNT_PATH: Final = "/var/run/secrets/vllm-operator/queue"
 """Where the Secret with the queue credentials is mounted: file ``seed`` (an nkey user seed) or ``entropy``."""
 HOME_PATH: Final = "/home/vllm"
-TMP_PATH: Final = "/tmp"
+TMP_PATH: Final = "/tmp"  # noqa: S108 - an emptyDir of the pod's own
 INPUT_MOUNT_PATH: Final = "/mnt/input"
 OUTPUT_MOUNT_PATH: Final = "/mnt/output"
 RUNTIME_UID: Final = 2000
@@ -106,7 +107,8 @@ class DriverOutput(Document):
     """Where the driver writes."""
 
     path: str | None = None
-    """Relative to ``OUTPUT_MOUNT_PATH``; None: the output goes to the queue, for the operator to put into a ConfigMap."""
+    """Relative to ``OUTPUT_MOUNT_PATH``; None: the output goes to the queue, for the operator to put into a
+    ConfigMap."""
     result_key: str
 
 
@@ -141,7 +143,8 @@ class ModelFactsConfig(Document):
 class ModelFacts(Document):
     """What the planner needs to know of a model; the reader's termination message on success.
 
-    Numbers are as in the model's ``config.json``; ``weights_bytes`` is the sum of the safetensors files that vLLM loads.
+    Numbers are as in the model's ``config.json``; ``weights_bytes`` is the sum of the safetensors files that vLLM
+    loads.
     """
 
     source: str
@@ -154,7 +157,8 @@ class ModelFacts(Document):
     kv_heads: int
     head_dim: int
     latent_dim: int | None = None
-    """Width of the latent that multi-head latent attention caches per token and layer; None: plain (grouped) attention."""
+    """Width of the latent that multi-head latent attention caches per token and layer; None: plain (grouped)
+    attention."""
     intermediate_size: int | None = None
     moe_intermediate_size: int | None = None
     """Of one expert; None: the model has no experts."""
