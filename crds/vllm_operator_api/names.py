@@ -38,7 +38,7 @@ FIELD_MANAGER: Final = "vllm-operator"
 STATUS_FIELD_MANAGER: Final = "vllm-operator-status"
 
 MAX_RESOURCE_NAME_LENGTH: Final = 40
-"""Longest name of a custom resource of ours: leaves room for a role and a hash in 63 characters (security.md SEC-40)."""
+"""Longest name of a custom resource of ours: leaves room for a role and a hash in 63 characters."""
 MAX_CHILD_NAME_LENGTH: Final = 63
 
 

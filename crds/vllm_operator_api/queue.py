@@ -78,7 +78,7 @@ def result_subject(queue_id: str, job_uid: str, shard: int | str) -> str:
 
 
 def result_notice_subject(queue_id: str, job_uid: str, shard: int | str) -> str:
-    """Core subject on which the server repeats the headers of each stored result, so that a driver needs no consumer."""
+    """Core subject on which the server repeats the headers of each stored result: a driver needs no consumer."""
     return f"rn.{checked_token(queue_id)}.{checked_token(job_uid)}.{shard}"
 
 
@@ -232,8 +232,7 @@ DriverPhase = Literal["Validating", "Running", "Finalizing", "Succeeded", "Faile
 
 
 class JobProgress(Message):
-    """A driver's report: on every change of phase, else at most every 2 s. The last one is also the driver's exit
-    message."""
+    """A driver's report: on every change of phase, else at most every 2 s. The last is also its exit message."""
 
     version: Literal[1] = 1
     job_uid: str
