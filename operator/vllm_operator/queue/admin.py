@@ -39,10 +39,9 @@ from vllm_operator_api.queue import (
 
 MAX_WAITING_PULLS: Final = 4096
 """Pulls that may linger on one job's consumer: agents of the largest services (the server's default is 512)."""
-WORK_STREAM_MAX_BYTES: Final = 2 * 1024**3
-RESULT_STREAM_MAX_BYTES: Final = 2 * 1024**3
-OUTPUT_STREAM_MAX_BYTES: Final = 1024**3
-"""A full stream refuses new messages (publishers wait): one service's flood does not fill the disk of all."""
+MAX_STREAM_MESSAGES: Final = 4096
+"""Of one stream; a full one refuses new messages and publishers wait. Drivers keep far fewer (a bounded window).
+A limit in bytes would be the natural one, but JetStream reserves it: a volume would be full after a few services."""
 OUTPUT_MAX_AGE_SECONDS: Final = 7 * 86400
 """Outputs that nobody took: the operator was away for a week."""
 
@@ -139,7 +138,7 @@ def work_stream_config(queue_id: str) -> StreamConfig:
         discard=DiscardPolicy.NEW,
         max_msgs_per_subject=1,
         discard_new_per_subject=True,
-        max_bytes=WORK_STREAM_MAX_BYTES,
+        max_msgs=MAX_STREAM_MESSAGES,
         max_msg_size=MAX_PAYLOAD_BYTES,
     )
 
@@ -154,7 +153,7 @@ def result_stream_config(queue_id: str) -> StreamConfig:
         discard=DiscardPolicy.NEW,
         max_msgs_per_subject=1,
         discard_new_per_subject=True,
-        max_bytes=RESULT_STREAM_MAX_BYTES,
+        max_msgs=MAX_STREAM_MESSAGES,
         max_msg_size=MAX_PAYLOAD_BYTES,
         allow_direct=True,
         republish=RePublish(src=result_subjects(queue_id), dest=result_notice_subjects(queue_id), headers_only=True),
@@ -171,7 +170,7 @@ def output_stream_config() -> StreamConfig:
         discard=DiscardPolicy.NEW,
         max_msgs_per_subject=1,
         discard_new_per_subject=True,
-        max_bytes=OUTPUT_STREAM_MAX_BYTES,
+        max_msgs=MAX_STREAM_MESSAGES,
         max_msg_size=MAX_PAYLOAD_BYTES,
         max_age=OUTPUT_MAX_AGE_SECONDS,
     )
