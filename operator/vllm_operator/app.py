@@ -25,6 +25,7 @@ from vllm_operator.engine.executor import Executor
 from vllm_operator.engine.lease import LeaderElector, LeaseTimes
 from vllm_operator.engine.queue import KeyedWorkQueue
 from vllm_operator.engine.status_writer import StatusWriter
+from vllm_operator.engine.tasks import end_tasks
 from vllm_operator.engine.watches import Lister, Watch
 from vllm_operator.inferencejob.reconcile import InferenceJobReconciler
 from vllm_operator.inferencejob.sweep import sweep_queue
@@ -229,14 +230,14 @@ class Operator:
         try:
             async with asyncio.timeout(_SHUTDOWN_SECONDS):
                 watches = [task for task in self._tasks if task.get_name() == "watches"]
-                await _cancel([task for task in self._tasks if task not in watches])
+                await end_tasks(*[task for task in self._tasks if task not in watches])
                 self._queue.close()
                 await self._elector.release()
                 self._leading = False
                 self._stop_kopf.set()
                 if watches:
                     await asyncio.wait(watches, timeout=1.0)
-                await _cancel(watches)
+                await end_tasks(*watches)
                 await self._monitor.stop()
                 await self._queue_connection.stop()
                 await self._client.stop()
@@ -287,12 +288,6 @@ class Operator:
         self._metrics.queue_depth.set(len(self._queue))
         for kind in self._cache.kinds():
             self._metrics.cache_objects.labels(kind).set(self._cache.count(kind))
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def run() -> int:

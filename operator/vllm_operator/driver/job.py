@@ -253,6 +253,7 @@ class JobDriver:
             lost = [index for index, shard in self._shards.items() if shard.expected_rows and index not in held]
             for index in lost:
                 await self._publish_again(file, index)
+            _log.debug("waits for results", shard=next_commit, queued=len(self._queued), answered=len(self._answered))
             if lost:
                 _log.warning("shards lost by the queue are published again", shards=len(lost))
                 await self._relay.wake_agents()

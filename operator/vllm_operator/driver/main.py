@@ -20,6 +20,7 @@ import uvloop
 from vllm_operator.driver.job import DriverPaths, DriverTimes, JobDriver
 from vllm_operator.driver.output import OutputBusyError
 from vllm_operator.driver.relay import ShardRelay
+from vllm_operator.engine.tasks import end_tasks
 from vllm_operator.observability.logging import configure_logging
 from vllm_operator.queue.connection import QueueConnection
 from vllm_operator_api.queue import DRIVER_INBOX_PREFIX, JobProgress
@@ -92,8 +93,7 @@ async def _drive(
                 await relay.report(last)
         await driver.clean_up()
     finally:
-        reporter.cancel()
-        await asyncio.wait([reporter])
+        await end_tasks(reporter)
         await connection.stop()
     _log.info("job ended", phase=last.phase, rows=last.rows_completed + last.rows_failed, failed=last.rows_failed)
     return 0

@@ -31,12 +31,17 @@ class RequestTemplate:
 
     @property
     def overhead_bytes(self) -> int:
-        """About what a request is longer than its row."""
-        return 128 + len((self.system_prompt or "").encode())
+        """By how much a request may be longer than its row."""
+        return 128 + len(orjson.dumps(self.system_prompt or "")) + len(orjson.dumps(dict(self.sampling)))
 
 
-def build_request(template: RequestTemplate, row: Mapping[str, Any], line: int) -> dict[str, Any] | InvalidRow:
-    """The request body of a row, or why it cannot have one. ``line`` is for the message."""
+def build_request(
+    template: RequestTemplate, row: Mapping[str, Any], line: int, row_bytes: int
+) -> dict[str, Any] | InvalidRow:
+    """The request body of a row, or why it cannot have one. ``line`` is for the message.
+
+    ``row_bytes`` is the length of the row's text: a body is never longer than that and the template together.
+    """
     if template.message_key not in row:
         return InvalidRow(INVALID_ROW, f"line {line}: no key {template.message_key!r}")
     value = row[template.message_key]
@@ -49,7 +54,7 @@ def build_request(template: RequestTemplate, row: Mapping[str, Any], line: int) 
         if isinstance(messages, InvalidRow):
             return messages
         body = {"model": template.model, "messages": messages, **template.sampling}
-    if len(orjson.dumps(body)) > MAX_ROW_BYTES:
+    if row_bytes + template.overhead_bytes > MAX_ROW_BYTES and len(orjson.dumps(body)) > MAX_ROW_BYTES:
         return InvalidRow(ROW_TOO_LARGE, f"line {line}: its request has more than {MAX_ROW_BYTES} bytes")
     return body
 

@@ -51,7 +51,8 @@ def build_shard(file: BinaryIO, plan: ShardPlan, template: RequestTemplate, job_
     invalid: dict[int, InvalidRow] = {}
     for row, line in _rows(file, plan):
         fields = parse_row(line)
-        body = fields if isinstance(fields, InvalidRow) else build_request(template, fields, line.number)
+        size = len(line.content or b"")
+        body = fields if isinstance(fields, InvalidRow) else build_request(template, fields, line.number, size)
         if isinstance(body, InvalidRow):
             invalid[row] = body
         else:

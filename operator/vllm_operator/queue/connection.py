@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final
 
 import nats.errors
@@ -12,6 +12,7 @@ import nats.js.errors
 import structlog
 from nats.aio.client import Client
 
+from vllm_operator.engine.tasks import end_tasks
 from vllm_operator.queue.credentials import read_seed
 from vllm_operator.queue.view import QueueUnavailableError
 
@@ -77,9 +78,7 @@ class QueueConnection:
     async def stop(self) -> None:
         """Close the connection; what was published before is sent."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end_tasks(self._task)
             self._task = None
 
     @property

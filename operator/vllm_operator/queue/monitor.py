@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -15,6 +14,7 @@ from nats.aio.client import Client
 from pydantic import BaseModel, ValidationError
 
 from vllm_operator.engine.clock import Clock, SystemClock
+from vllm_operator.engine.tasks import end_tasks
 from vllm_operator.queue.connection import REQUEST_TIMEOUT_SECONDS, QueueConnection
 from vllm_operator.queue.view import QueueUnavailableError, SeenHeartbeat, ShardCounts
 from vllm_operator_api.queue import (
@@ -88,9 +88,7 @@ class QueueMonitor:
     async def stop(self) -> None:
         """Stop polling."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end_tasks(self._task)
             self._task = None
 
     def set_callbacks(

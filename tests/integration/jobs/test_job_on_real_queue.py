@@ -18,6 +18,7 @@ from tests.support.jobs import (
     EchoAgent,
     Operator,
     Volumes,
+    connect_as,
     driver_config,
     eventually,
     read_rows,
@@ -112,7 +113,7 @@ async def test_drivers_killed_at_random_points(bench: Bench) -> None:
         while True:
             driver.start()
             try:
-                assert await driver.wait(0.5 + chance.random() if kills < 8 else 40) == 0
+                assert await driver.wait(0.5 + chance.random() if kills < 8 else 120) == 0
                 break
             except TimeoutError:
                 driver.kill(signal.SIGTERM if kills % 3 == 2 else signal.SIGKILL)
@@ -138,7 +139,7 @@ async def test_queue_server_killed_and_its_store_lost(bench: Bench) -> None:
         grown = partial.stat().st_size
         await eventually(lambda: not partial.exists() or partial.stat().st_size > grown, 20)
         await asyncio.to_thread(bench.server.wipe)
-        assert await driver.wait(40) == 0
+        assert await driver.wait(120) == 0
         keeper.cancel()
     bench.check_output(1500)
 
@@ -149,8 +150,6 @@ async def test_a_forged_result_of_another_shape_is_refused(bench: Bench) -> None
     async with Operator.of(bench.server.url, bench.credentials) as operator:
         await register(operator)
         forger = bench.agent()
-        from tests.support.jobs import connect_as
-
         client = await connect_as(bench.server, bench.credentials, "agent")
         for shard, payload in enumerate(
             [b"", b"{}", b"not json", b'{"job_uid":"other","shard":3,"worker":"x","results":[]}']
