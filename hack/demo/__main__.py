@@ -66,10 +66,11 @@ def demo() -> None:
         Exception: the first step that fails ends the demo.
     """
     timeline = Timeline()
-    with timeline.step("Kubernetes cluster on this machine"):
+    images = stack.ImageBuild()
+    with timeline.step("Kubernetes cluster on this machine (the images are built meanwhile)"):
         stack.cluster_up()
     with timeline.step("Images: operator, runtime with vLLM for CPU, queue, demo data"):
-        stack.build_images("operator", "nats", "runtime-cpu", "demo-data")
+        images.load()
     paths = stack.tools()
     kubectl = Kubectl(str(paths.kubectl), paths.kubeconfig)
     with timeline.step("helm install vllm-operator"):

@@ -43,6 +43,30 @@ def tools() -> Tools:
     )
 
 
+IMAGES = ("operator", "nats", "runtime-cpu", "demo-data")
+
+
+class ImageBuild:
+    """All images, built in the background: the first time, compiling Kubernetes and installing vLLM take turns well."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [str(HACK / "images" / "build"), *IMAGES], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def load(self) -> None:
+        """Wait for the build, print what it said, and load the images into the cluster.
+
+        Raises:
+            RuntimeError: an image could not be built; its output was printed.
+        """
+        output, _ = self._process.communicate()
+        print(output, end="", flush=True)
+        if self._process.returncode != 0:
+            raise RuntimeError("an image could not be built")
+        subprocess.run([str(HACK / "images" / "build"), *IMAGES, "--load"], check=True, stdout=subprocess.DEVNULL)
+
+
 def cluster_up() -> None:
     """Start the local cluster, or leave it as it is when it runs."""
     subprocess.run([str(HACK / "cluster"), "up"], check=True)
@@ -51,12 +75,6 @@ def cluster_up() -> None:
 def cluster_down() -> None:
     """Remove the local cluster."""
     subprocess.run([str(HACK / "cluster"), "down"], check=True)
-
-
-def build_images(*targets: str) -> None:
-    """Build images and load them into the cluster; unchanged ones cost nothing."""
-    for target in targets:
-        subprocess.run([str(HACK / "images" / "build"), target, "--load"], check=True)
 
 
 def helm(paths: Tools, *args: str) -> str:

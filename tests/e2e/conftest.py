@@ -30,8 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tools() -> Iterator[stack.Tools]:
     """A running cluster with the chart installed; it goes down again unless it was up before."""
     was_up = subprocess.run([str(stack.HACK / "cluster"), "status"], capture_output=True, check=False).returncode == 0
+    images = stack.ImageBuild()
     stack.cluster_up()
-    stack.build_images("operator", "nats", "runtime-cpu", "demo-data")
+    images.load()
     paths = stack.tools()
     Kubectl(str(paths.kubectl), paths.kubeconfig).apply(RESTRICTED_NAMESPACE)
     stack.install_chart(paths, "--set", f"queue.namespaces={{default,{NAMESPACE}}}")
