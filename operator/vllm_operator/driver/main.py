@@ -60,9 +60,6 @@ def run_job(
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_drive(config, paths, times, termination_message))
-    except asyncio.CancelledError:
-        _log.info("stopped; the partial output stays")
-        return EXIT_TERMINATED
     except OutputBusyError as error:
         _log.warning("started again later", problem=str(error))
         return EXIT_RESTART
@@ -71,9 +68,8 @@ def run_job(
 async def _drive(
     config: DriverConfig, paths: DriverPaths | None, times: DriverTimes | None, termination_message: Path
 ) -> int:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     connection = QueueConnection(
         config.queue.url,
         config.queue.credentials_directory,
@@ -85,15 +81,21 @@ async def _drive(
     driver = JobDriver(config, relay, paths=paths, times=times, on_phase=lambda _: changed.set())
     await connection.start()
     reporter = asyncio.create_task(_report(driver, relay, changed), name="reports")
+    stopped = asyncio.create_task(stop.wait(), name="SIGTERM")
+    work = asyncio.create_task(driver.run(), name="job")
     try:
-        last = await driver.run()
+        await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            _log.info("stopped; the partial output stays")
+            return EXIT_TERMINATED
+        last = work.result()
         _write_termination_message(termination_message, last)
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_REPORT_SECONDS):
                 await relay.report(last)
         await driver.clean_up()
     finally:
-        await end_tasks(reporter)
+        await end_tasks(work, stopped, reporter)
         await connection.stop()
     _log.info("job ended", phase=last.phase, rows=last.rows_completed + last.rows_failed, failed=last.rows_failed)
     return 0

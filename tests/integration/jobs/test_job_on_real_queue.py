@@ -101,13 +101,13 @@ async def test_a_job_runs_and_reports(bench: Bench) -> None:
 
 async def test_drivers_killed_at_random_points(bench: Bench) -> None:
     write_rows(bench.volumes.input, 2000)
-    driver = bench.driver()
+    driver = bench.driver(sampling={"max_tokens": 60_000})  # 25 rows a shard, 80 shards
     chance = random.Random(4)
     kills = 0
     async with (
         Operator.of(bench.server.url, bench.credentials) as operator,
-        bench.agent(delay_seconds=0.05, twice=True),
-        bench.agent(name="echo-1", delay_seconds=0.05, wrong_once={3, 11}),
+        bench.agent(delay_seconds=0.1, twice=True),
+        bench.agent(name="echo-1", delay_seconds=0.1, wrong_once={3, 11, 40}),
     ):
         await register(operator)
         while True:
