@@ -121,7 +121,7 @@ class NatsQueue:
         error = orjson.loads(message.data).get("error")
         if error is None:
             return True
-        if error.get("err_code") in {names.WRONG_LAST_SEQUENCE_ERROR, names.MAX_MESSAGES_PER_SUBJECT_ERROR}:
+        if error.get("err_code") == names.WRONG_LAST_SEQUENCE_ERROR:
             return False
         raise QueueUnavailableError(f"the result was refused: {error.get('description')} ({error.get('err_code')})")
 
