@@ -32,6 +32,7 @@ from vllm_operator_api.runtime import (
 )
 
 REPORT_SECONDS: Final = 2.0
+RETRY_REPORT_SECONDS: Final = 0.2
 REPORT_ANYWAY_SECONDS: Final = 10.0
 """Reports are not stored: an operator that has just started learns the state by the next one."""
 EXIT_RESTART: Final = 1
@@ -102,18 +103,24 @@ async def _drive(
 
 
 async def _report(driver: JobDriver, relay: ShardRelay, changed: asyncio.Event) -> None:
-    """Tell the progress on a change of phase at once, numbers every 2 s, and every 10 s in any case."""
+    """Tell the progress on a change of phase at once, numbers every 2 s, and every 10 s in any case.
+
+    What could not be told, because there is no connection yet, is told as soon as there is one.
+    """
     loop = asyncio.get_running_loop()
     sent: JobProgress | None = None
     sent_at = 0.0
+    untold = False
     while True:
         with suppress(TimeoutError):
-            async with asyncio.timeout(REPORT_SECONDS):
+            async with asyncio.timeout(RETRY_REPORT_SECONDS if untold else REPORT_SECONDS):
                 await changed.wait()
         changed.clear()
-        if driver.progress != sent or loop.time() - sent_at >= REPORT_ANYWAY_SECONDS:
-            sent, sent_at = driver.progress, loop.time()
-            await relay.report(sent)
+        if untold or driver.progress != sent or loop.time() - sent_at >= REPORT_ANYWAY_SECONDS:
+            progress = driver.progress
+            untold = not await relay.report(progress)
+            if not untold:
+                sent, sent_at = progress, loop.time()
 
 
 def _write_termination_message(path: Path, progress: JobProgress) -> None:

@@ -130,10 +130,12 @@ class ShardRelay:
 
         await self._until_done(publish)
 
-    async def report(self, progress: JobProgress) -> None:
-        """Tell the operator how far the job is; lost when there is no connection (the next one says more)."""
-        if self._connection.connected:
-            await self._send(progress_subject(self._job_uid), progress.model_dump_json().encode())
+    async def report(self, progress: JobProgress) -> bool:
+        """Tell the operator how far the job is; False when there is no connection to tell it by."""
+        if not self._connection.connected:
+            return False
+        await self._send(progress_subject(self._job_uid), progress.model_dump_json().encode())
+        return True
 
     async def next_notices(self, timeout_seconds: float) -> frozenset[int]:
         """Shards whose results were stored since the last call; waits for the first, at most so long."""
