@@ -185,6 +185,10 @@ class ShardResult(Message):
     results: list[RowResult]
 
 
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+"""A duration; more than thirty years of it, infinity and NaN are no durations, and arithmetic on times would fail."""
+
+
 class LeaseReport(Message):
     """A shard that an agent holds."""
 
@@ -192,8 +196,8 @@ class LeaseReport(Message):
     shard: int
     rows: int
     done: int
-    age_seconds: Annotated[float, Field(ge=0)]
-    renewed_seconds_ago: Annotated[float, Field(ge=0)]
+    age_seconds: Seconds
+    renewed_seconds_ago: Seconds
 
 
 WorkerState = Literal["starting", "running", "draining", "stopping"]
@@ -205,7 +209,7 @@ class EngineReport(Message):
     ready: bool
     in_flight: Annotated[int, Field(ge=0)]
     """HTTP requests for inference whose response has not ended, the agent's own included. Exact."""
-    idle_seconds: Annotated[float, Field(ge=0)]
+    idle_seconds: Seconds
     """Time since the last such request began or ended; 0 while one is in flight."""
     requests_total: Annotated[int, Field(ge=0)]
     """Inference requests since the engine's start: catches those wholly between two heartbeats."""

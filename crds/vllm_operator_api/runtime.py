@@ -140,6 +140,13 @@ class ModelFactsConfig(Document):
     hub_endpoint: str | None = None
 
 
+Dimension = Annotated[int, Field(ge=1, le=2**31)]
+Tokens = Annotated[int, Field(ge=1, le=2**40)]
+ModelName = Annotated[str, Field(max_length=128)]
+"""Bounds of facts. A termination message is written in the user's namespace, by whoever may run a pod there: what is
+beyond them is no fact, and no arithmetic is done with it."""
+
+
 class ModelFacts(Document):
     """What the planner needs to know of a model; the reader's termination message on success.
 
@@ -149,25 +156,25 @@ class ModelFacts(Document):
 
     source: str
     """Where it was read, for the user."""
-    architecture: str
-    model_type: str | None = None
-    hidden_size: int
-    layers: int
-    attention_heads: int
-    kv_heads: int
-    head_dim: int
-    latent_dim: int | None = None
+    architecture: ModelName
+    model_type: ModelName | None = None
+    hidden_size: Dimension
+    layers: Dimension
+    attention_heads: Dimension
+    kv_heads: Dimension
+    head_dim: Dimension
+    latent_dim: Dimension | None = None
     """Width of the latent that multi-head latent attention caches per token and layer; None: plain (grouped)
     attention."""
-    intermediate_size: int | None = None
-    moe_intermediate_size: int | None = None
+    intermediate_size: Dimension | None = None
+    moe_intermediate_size: Dimension | None = None
     """Of one expert; None: the model has no experts."""
-    experts_per_token: int | None = None
-    vocab_size: int
-    max_position_embeddings: int | None = None
-    dtype: str | None = None
-    quantization: str | None = None
-    weights_bytes: int
+    experts_per_token: Dimension | None = None
+    vocab_size: Dimension
+    max_position_embeddings: Tokens | None = None
+    dtype: ModelName | None = None
+    quantization: ModelName | None = None
+    weights_bytes: Annotated[int, Field(ge=1, le=10**15)]
     revision: str | None = None
 
 

@@ -7,6 +7,8 @@ from typing import Final
 
 from vllm_operator_api.runtime import ModelFacts
 
+MAX_TENSOR: Final = 64
+"""Largest degree that a spec may give. A node may offer far more of a resource that is not whole GPUs."""
 VOCABULARY_PADDING: Final = 64
 """vLLM pads the vocabulary to a multiple of this (``vocab_parallel_embedding.py``)."""
 
@@ -64,5 +66,5 @@ def broken_rule(facts: ModelFacts, tensor: int) -> str | None:
 
 
 def legal_degrees(facts: ModelFacts, largest: int) -> tuple[int, ...]:
-    """All legal degrees up to ``largest``, ascending."""
-    return tuple(degree for degree in range(1, largest + 1) if broken_rule(facts, degree) is None)
+    """All legal degrees up to ``largest`` (and to ``MAX_TENSOR``), ascending."""
+    return tuple(degree for degree in range(1, min(largest, MAX_TENSOR) + 1) if broken_rule(facts, degree) is None)
