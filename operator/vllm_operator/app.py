@@ -99,6 +99,7 @@ class Operator:
             self._queue_connection,
             on_service_changed=self._router.parent_changed,
             on_job_changed=self._router.parent_changed,
+            on_connection_changed=self._router.all_parents_changed,
             clock=clock,
         )
         self._admin = JetStreamAdmin(self._queue_connection, self._monitor)

@@ -82,6 +82,11 @@ class Router:
         if key is not None:
             self._enqueue(key)
 
+    def all_parents_changed(self) -> None:
+        """Something changed that concerns every custom resource (the connection to the queue)."""
+        for key in self._keys_by_uid.values():
+            self._enqueue(key)
+
 
 def concerned(manifest: Manifest, cache: ObjectCache) -> Iterable[Key]:
     """The keys that a change of this object concerns."""

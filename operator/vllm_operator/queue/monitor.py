@@ -50,12 +50,16 @@ def _ignore(_: str) -> None:
     return None
 
 
+def _ignore_connection() -> None:
+    return None
+
+
 class QueueMonitor:
     """Implements ``QueueView``. Callbacks get a queue id or a job uid when something about it changed.
 
     Numbers that change all the time (ages, rows done) come to the status with the reconciles that running objects
-    ask for anyway; callbacks fire on facts: a new worker, another state, other leases, another phase, a lost consumer,
-    a connection that came or went.
+    ask for anyway; callbacks fire on facts: a new worker, another state, other leases, another phase, a lost consumer.
+    A connection that came or went concerns everybody, also those of whom nothing was ever heard.
     """
 
     def __init__(
@@ -64,12 +68,14 @@ class QueueMonitor:
         *,
         on_service_changed: Callable[[str], None] = _ignore,
         on_job_changed: Callable[[str], None] = _ignore,
+        on_connection_changed: Callable[[], None] = _ignore_connection,
         clock: Clock | None = None,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._connection = connection
         self._on_service_changed = on_service_changed
         self._on_job_changed = on_job_changed
+        self._on_connection_changed = on_connection_changed
         self._clock = clock or SystemClock()
         self._poll_seconds = poll_seconds
         self._heartbeats: OrderedDict[tuple[str, str], _Seen] = OrderedDict()
@@ -197,10 +203,7 @@ class QueueMonitor:
         connected = self.connected
         if connected != self._was_connected:
             self._was_connected = connected
-            for queue_id in tuple(self._workers):
-                self._on_service_changed(queue_id)
-            for job_uid in tuple(self._tracked):
-                self._on_job_changed(job_uid)
+            self._on_connection_changed()
 
     def _expire(self) -> None:
         limit = self._clock.monotonic() - HEARTBEAT_KEPT_SECONDS

@@ -96,6 +96,15 @@ def test_a_deleted_parent_is_told_once_and_no_longer_known_by_its_uid() -> None:
     assert (bench.keys, bench.gone, bench.cache.get(CHAT)) == ([], ["uid-chat"], None)
 
 
+def test_what_concerns_everybody() -> None:
+    bench = Bench()
+    bench.router.observe("ADDED", SERVICE)
+    bench.router.observe("ADDED", OTHER)
+    bench.keys.clear()
+    bench.router.all_parents_changed()
+    assert bench.keys == [CHAT, Key("InferenceJob", "ns", "other")]
+
+
 def node(version: int, *, heartbeat: str = "t1", ready: str = "True", gpus: str = "8", **spec: Any) -> Manifest:
     return made(
         "Node",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.support.clock import FakeClock
 
@@ -130,3 +132,32 @@ def test_the_maps_are_bounded(watched: Watched, monkeypatch: pytest.MonkeyPatch)
 def test_not_connected_says_why(watched: Watched) -> None:
     assert not watched.monitor.connected
     assert watched.monitor.problem == "not connected yet"
+
+
+async def test_a_connection_that_comes_or_goes_is_told_once() -> None:
+    connection = QueueConnection("nats://127.0.0.1:1", "", "test")
+    told = asyncio.Event()
+    calls: list[bool] = []
+
+    def on_change() -> None:
+        calls.append(monitor.connected)
+        told.set()
+
+    class Switched(QueueMonitor):
+        up = True
+
+        @property
+        def connected(self) -> bool:
+            return self.up
+
+    monitor = Switched(connection, on_connection_changed=on_change, poll_seconds=0.01)
+    await monitor.start()
+    try:
+        for up in (True, False):
+            monitor.up = up
+            told.clear()
+            async with asyncio.timeout(5):
+                await told.wait()
+    finally:
+        await monitor.stop()
+    assert calls == [True, False]
