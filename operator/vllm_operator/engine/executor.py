@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from vllm_operator.engine.cache import ObjectCache
 from vllm_operator.engine.containment import contains
@@ -16,6 +16,7 @@ from vllm_operator.kube.client import KubeClient
 from vllm_operator.kube.errors import (
     AlreadyExistsError,
     ConflictError,
+    KubeError,
     NotFoundError,
     RetryableError,
     TerminalError,
@@ -23,13 +24,38 @@ from vllm_operator.kube.errors import (
 from vllm_operator.kube.kinds import Manifest, ObjectRef
 
 _MAX_UNCONVERGED: Final = 4096
+_INTERNAL_ERROR: Final = 500
+"""What the API server answers when an admission webhook does not: worth another try, and worth telling."""
 
 
 @dataclass(slots=True)
 class _Progress:
     writes: int = 0
     failures: list[Failure] = field(default_factory=list)
-    errors: list[Exception] = field(default_factory=list)
+    errors: list[KubeError] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(writes=self.writes, failures=tuple(self.failures))
+
+    @property
+    def name_taken(self) -> bool:
+        return any(failure.conflict for failure in self.failures)
+
+
+class UnfinishedWritesError(ExceptionGroup[KubeError]):
+    """Writes to be tried again. ``outcome`` tells what was done, and what its owner's user should be told of."""
+
+    outcome: Outcome
+
+    def __new__(cls, errors: Sequence[KubeError], outcome: Outcome) -> Self:
+        """``errors``: ``RetryableError`` and ``ConflictError`` only."""
+        group = super().__new__(cls, "writes to be tried again", errors)
+        group.outcome = outcome
+        return group
+
+    def __init__(self, errors: Sequence[KubeError], outcome: Outcome) -> None:  # noqa: ARG002 -- taken by __new__
+        super().__init__("writes to be tried again", errors)
 
 
 class Executor:
@@ -49,10 +75,11 @@ class Executor:
 
         An apply is left out when the object's hash annotation says that this intent was applied and the object still
         contains it, or when the object is on its way out (its deletion will be an event). An existing object whose
-        controller is not ``owner_uid`` is not written: that is a failure with ``conflict``.
+        controller is not ``owner_uid`` is not written: that is a failure with ``conflict``, after which nothing that
+        does not exist yet is made: without one of its parts the rest is of no use.
 
         Raises:
-            ExceptionGroup: of ``RetryableError`` and ``ConflictError`` only; everything else was tried.
+            UnfinishedWritesError: of ``RetryableError`` and ``ConflictError`` only; everything else was tried.
         """
         progress = _Progress()
         for deletion in plan.delete:
@@ -64,14 +91,16 @@ class Executor:
         for patch in plan.patch:
             await self._guarded(progress, patch.ref, self._patch(progress, patch))
         if progress.errors:
-            raise ExceptionGroup("writes to be tried again", progress.errors)
-        return Outcome(writes=progress.writes, failures=tuple(progress.failures))
+            raise UnfinishedWritesError(progress.errors, progress.outcome)
+        return progress.outcome
 
     async def _guarded(self, progress: _Progress, ref: ObjectRef, step: Awaitable[None]) -> None:
         try:
             await step
         except (RetryableError, ConflictError) as error:
             progress.errors.append(error)
+            if error.status == _INTERNAL_ERROR:
+                progress.failures.append(Failure(ref=ref, message=error.message))
         except (TerminalError, NotFoundError) as error:
             progress.failures.append(Failure(ref=ref, message=error.message))
 
@@ -92,6 +121,8 @@ class Executor:
     async def _create(self, progress: _Progress, manifest: Manifest, owner_uid: str) -> None:
         ref = ObjectRef.of(manifest)
         live = self._cache.get(ref)
+        if live is None and progress.name_taken:
+            return
         if live is None:
             try:
                 self._cache.put(await self._client.create(manifest))
@@ -106,6 +137,8 @@ class Executor:
     async def _apply(self, progress: _Progress, manifest: Manifest, owner_uid: str) -> None:
         ref = ObjectRef.of(manifest)
         live = self._cache.get(ref) or await self._read(ref)
+        if live is None and progress.name_taken:
+            return
         intent_hash = manifest_hash(manifest)
         if live is not None:
             if not self._check_owner(progress, ref, live, manifest, owner_uid):
@@ -158,9 +191,9 @@ class Executor:
             return True
         wanted = controller_of(intent)
         if controller is not None and wanted is not None and _same_name(controller, wanted):
-            raise RetryableError(
-                f"{ref} belongs to an earlier {wanted['kind']} {wanted['name']} and is being collected"
-            )
+            message = f"it belongs to an earlier {wanted['kind']} {wanted['name']} and is being collected"
+            progress.failures.append(Failure(ref=ref, message=message))
+            raise RetryableError(f"{ref}: {message}")
         held_by = f"is controlled by {controller['kind']} {controller['name']}" if controller else "has no controller"
         message = f"{ref} exists and {held_by}: delete or rename it, or rename this resource"
         progress.failures.append(Failure(ref=ref, message=message, conflict=True))

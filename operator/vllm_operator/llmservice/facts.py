@@ -33,6 +33,10 @@ class FactsJob:
     """Its pod waits for a PersistentVolumeClaim that does not exist."""
     image_problem: bool = False
     """Its pod waits for an image that cannot be pulled."""
+    silent: bool = False
+    """Its pod has ended without a result that can be read."""
+    podless_since: datetime | None = None
+    """The Job controller has begun with it and there is no pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ def _facts_job(job: Manifest, pods: tuple[Manifest, ...]) -> FactsJob:
     result = next((found for pod in reversed(own) if (found := _result(pod)) is not None), None)
     waiting = _waiting(own[-1]) if own else {}
     unscheduled = _unscheduled_message(own[-1]) if own else ""
+    started_at = parse_time((job.get("status") or {}).get("startTime"))
     return FactsJob(
         ref=ObjectRef.of(job),
         uid=uid,
@@ -80,6 +85,8 @@ def _facts_job(job: Manifest, pods: tuple[Manifest, ...]) -> FactsJob:
         detail=_detail(own, waiting, unscheduled, (finished or {}).get("message", "")),
         claim_missing="persistentvolumeclaim" in unscheduled and "not found" in unscheduled,
         image_problem=waiting.get("reason") in IMAGE_REASONS,
+        silent=result is None and bool(own) and _terminated(own[-1]) is not None,
+        podless_since=started_at if state == "running" and not own else None,
     )
 
 
@@ -99,7 +106,8 @@ def _detail(own: list[Manifest], waiting: dict[str, Any], unscheduled: str, job_
     terminated = _terminated(own[-1])
     if terminated is not None:
         reason = terminated.get("reason", "Error")
-        return f"its container ended with exit code {terminated.get('exitCode')} ({reason}) and said nothing"
+        code = terminated.get("exitCode")
+        return f"its container ended with exit code {code} ({reason}) and said nothing that can be read"
     return job_message
 
 
@@ -173,7 +181,7 @@ def read_facts(job: FactsJob, source: str) -> ModelFacts | ModelFactsError | Non
             reason=Reason.MODEL_FACTS_UNAVAILABLE,
             message=f"the model {source} cannot be read: the operator's image cannot be pulled: {job.detail}",
         )
-    if job.state == "failed":
+    if job.state == "failed" or (job.state == "complete" and job.silent):
         return ModelFactsError(
             reason=Reason.MODEL_FACTS_UNAVAILABLE,
             message=f"the model {source} cannot be read: {job.detail or 'the Job failed'}; it is tried again",

@@ -30,6 +30,11 @@ from vllm_operator_api.v1alpha1.llmservice import LLMService
 FACTS_RETRY_SECONDS: Final = 60.0
 """A model that could not be read is looked at again after this time: its volume or the hub may have been mended."""
 _READING: Final = "a Job in this namespace is at it"
+PODLESS_SECONDS: Final = 30.0
+"""A Job that has no pod after this time gets none for now: its namespace refuses it, and only the Job's events say why
+(Jobs have no condition for that)."""
+WORKERS_LOOK_SECONDS: Final = 10.0
+"""Time between two looks at engines that run: nothing tells of an agent that falls silent."""
 NODES_RETRY_SECONDS: Final = 30.0
 """Time between two looks at the nodes while no plan fits them."""
 
@@ -94,7 +99,11 @@ def plan_service(service: LLMService, observed: Observed, config: PlanConfig, no
             )
         )
         patches = _patches(service.namespace, drain, now)
-    again = [step.look_again_seconds, None if drain is None else drain.look_again_seconds]
+    again = [
+        step.look_again_seconds,
+        None if drain is None else drain.look_again_seconds,
+        WORKERS_LOOK_SECONDS if any(pod.running for pod in observed.live_pods) else None,
+    ]
     return Decision(
         plan=Plan(
             apply=tuple(apply),
@@ -144,22 +153,35 @@ def _facts_step(
 
 def _unread(job: FactsJob, found: ModelFactsError | None, outdated: tuple[Deletion, ...], now: datetime) -> _FactsStep:
     """A Job without facts: wait for it, tell its error, or make room for the next try."""
-    if job.state == "running" and found is None:
-        return _FactsStep(Reading(job.detail or _READING), delete=outdated)
-    if job.state == "complete" and found is None:  # its pod was removed, and the result with it
-        return _FactsStep(Reading(_READING), delete=(*outdated, _delete(job)))
-    problem = PlanProblem(_reason(found), found.message if found is not None else job.detail)
+    if job.podless_since is not None:
+        return _podless(job, job.podless_since, outdated, now)
+    outcome: PlanProblem | Reading = Reading(job.detail or _READING)
+    if found is not None:
+        outcome = PlanProblem(_reason(found), found.message)
+    elif job.state == "complete":  # its pod was removed and the result with it, or is about to be seen
+        outcome = Reading(_READING)
     if job.state == "running":
-        return _FactsStep(problem, delete=outdated)
+        return _FactsStep(outcome, delete=outdated)
     age_seconds = (now - job.finished_at).total_seconds() if job.finished_at is not None else 0.0
     if age_seconds >= FACTS_RETRY_SECONDS:
-        return _FactsStep(problem, delete=(*outdated, _delete(job)))
-    return _FactsStep(problem, delete=outdated, look_again_seconds=FACTS_RETRY_SECONDS - age_seconds)
+        return _FactsStep(outcome, delete=(*outdated, _delete(job)))
+    return _FactsStep(outcome, delete=outdated, look_again_seconds=FACTS_RETRY_SECONDS - age_seconds)
 
 
-def _reason(found: ModelFactsError | None) -> Reason:
+def _podless(job: FactsJob, since: datetime, outdated: tuple[Deletion, ...], now: datetime) -> _FactsStep:
+    age_seconds = (now - since).total_seconds()
+    if age_seconds < PODLESS_SECONDS:
+        return _FactsStep(Reading(_READING), delete=outdated, look_again_seconds=PODLESS_SECONDS - age_seconds)
+    message = (
+        f"the model cannot be read: the Job {job.ref.name} gets no pod; the namespace probably refuses it "
+        f"(ResourceQuota, LimitRange or Pod Security): see kubectl describe job {job.ref.name} -n {job.ref.namespace}"
+    )
+    return _FactsStep(PlanProblem(Reason.MODEL_FACTS_UNAVAILABLE, message), delete=outdated)
+
+
+def _reason(found: ModelFactsError) -> Reason:
     try:
-        return Reason(found.reason) if found is not None else Reason.MODEL_FACTS_UNAVAILABLE
+        return Reason(found.reason)
     except ValueError:  # a reader of another version
         return Reason.MODEL_FACTS_UNAVAILABLE
 

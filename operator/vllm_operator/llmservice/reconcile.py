@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
 from vllm_operator.engine.clock import Clock
+from vllm_operator.engine.executor import UnfinishedWritesError
 from vllm_operator.engine.plan import Outcome, Plan
 from vllm_operator.engine.result import Done, RequeueAfter, Result
 from vllm_operator.kube.kinds import Key, Manifest
@@ -82,13 +83,14 @@ class LLMServiceReconciler:
         self._status_config = StatusConfig(
             cluster_domain=settings.cluster_domain,
             agent_credentials_secret=settings.agent_credentials_secret,
+            operator_started_at=self._plan_config.operator_started_at,
         )
 
     async def reconcile(self, key: Key) -> Result:
         """One round. Writes nothing when everything is as it should be.
 
         Raises:
-            KubeError: a write should be tried again (alone or in an ``ExceptionGroup``).
+            KubeError: a write should be tried again (alone or in an ``ExceptionGroup``); the status tells of it.
         """
         manifest = self._cache.get(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
@@ -96,11 +98,17 @@ class LLMServiceReconciler:
         now = self._clock.now()
         service, unreadable = parse_service(manifest)
         decision = self._decide(service, unreadable, now)
-        outcome = await self._executor.execute(decision.plan, service.uid)
+        unfinished: UnfinishedWritesError | None = None
+        try:
+            outcome = await self._executor.execute(decision.plan, service.uid)
+        except UnfinishedWritesError as error:
+            unfinished, outcome = error, error.outcome
         observed = observe(service, self._cache, self._queue)
         status = service_status(service, observed, decision, outcome.failures, self._status_config, now)
         held_seconds = await self._status_writer.write(manifest, status_document(status), status_facts(status))
         await self._record(manifest, service.status, status)
+        if unfinished is not None:
+            raise unfinished
         refused_seconds = REFUSED_RETRY_SECONDS if outcome.failures else None
         return _result(decision.plan.requeue_after_seconds, held_seconds, refused_seconds)
 

@@ -11,8 +11,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from vllm_operator.engine.plan import Failure
+from vllm_operator.kube.kinds import SERVICE
 from vllm_operator.llmservice.conditions import ConditionState, find_condition, merge_conditions
 from vllm_operator.llmservice.drain import Wakefulness
+from vllm_operator.llmservice.facts import parse_time
 from vllm_operator.llmservice.failures import start_failure
 from vllm_operator.llmservice.observe import EnginePod, Observed
 from vllm_operator.llmservice.plan import Decision
@@ -43,6 +45,7 @@ class StatusConfig:
 
     cluster_domain: str
     agent_credentials_secret: str
+    operator_started_at: datetime
 
 
 def service_status(
@@ -63,7 +66,7 @@ def service_status(
         _planned(service, decision),
         _model_loaded(live, desired),
         _ready(service, observed, decision, failures, desired),
-        _asleep(desired, decision),
+        _asleep(observed, desired),
         _degraded(service, observed, failures, config, now),
         _queue_available(observed),
     ]
@@ -151,6 +154,8 @@ def _ready(
     kind = LLMServiceCondition.READY
     live = observed.live_pods
     serving = [pod for pod in live if pod.ready and pod.routable]
+    if any(failure.conflict and failure.ref.kind == SERVICE.kind for failure in failures):
+        return ConditionState(kind, _FALSE, Reason.NOT_ACCEPTED, "clients cannot reach the engines; see Accepted")
     draining = decision.drain is not None and decision.drain.wakefulness is Wakefulness.DRAINING
     if serving and not draining:
         return _serving(service, observed, decision, len(serving), desired)
@@ -202,11 +207,12 @@ def _starting(service: LLMService, observed: Observed) -> ConditionState:
     return ConditionState(kind, _FALSE, Reason.LOADING if loading else Reason.STARTING, doing)
 
 
-def _asleep(desired: int, decision: Decision) -> ConditionState:
+def _asleep(observed: Observed, desired: int) -> ConditionState:
+    """A sleeping service sleeps on while a new spec is refused or planned."""
     kind = LLMServiceCondition.ASLEEP
-    if decision.drain is not None and desired == 0:
+    if observed.deployment is not None and desired == 0:
         return ConditionState(kind, _TRUE, Reason.IDLE, "there was no request for scaling.idleAfter; a job wakes it")
-    return ConditionState(kind, _FALSE, Reason.AWAKE, "")
+    return ConditionState(kind, _FALSE, Reason.AWAKE, "it is not put to sleep")
 
 
 def _degraded(
@@ -215,9 +221,10 @@ def _degraded(
     kind = LLMServiceCondition.DEGRADED
     refused = next((failure for failure in failures if not failure.conflict), None)
     if refused is not None:
-        message = f"the API server refuses {refused.ref}: {refused.message}"
+        message = f"{refused.ref} cannot be written or deleted: {refused.message}; it is tried again"
         return ConditionState(kind, _TRUE, Reason.APPLY_FAILED, message)
-    silent = missing_heartbeats(observed, service.spec.queue.heartbeat_seconds, now)
+    listening_since = _listening_since(service, config, now)
+    silent = missing_heartbeats(observed, service.spec.queue.heartbeat_seconds, listening_since, now)
     if silent and observed.queue_connected:
         return ConditionState(
             kind,
@@ -227,7 +234,15 @@ def _degraded(
             f"not go to sleep; see its log, and whether the Secret {config.agent_credentials_secret} is in namespace "
             f"{service.namespace} (chart value queue.namespaces)",
         )
-    return ConditionState(kind, _FALSE, Reason.AS_EXPECTED, "")
+    return ConditionState(kind, _FALSE, Reason.AS_EXPECTED, "nothing is wrong")
+
+
+def _listening_since(service: LLMService, config: StatusConfig, now: datetime) -> datetime:
+    """Since when a heartbeat would have been heard: the operator runs, and is connected to the queue."""
+    before = find_condition(service.status.conditions, LLMServiceCondition.QUEUE_AVAILABLE)
+    connected = before is not None and before.status is _TRUE
+    since = parse_time(before.last_transition_time) if before is not None and connected else None
+    return max(config.operator_started_at, since or now)
 
 
 def _queue_available(observed: Observed) -> ConditionState:

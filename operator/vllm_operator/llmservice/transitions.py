@@ -61,5 +61,5 @@ def _transition(condition: Condition, *, known: bool) -> Transition | None:
     if kind is LLMServiceCondition.PLANNED and condition.status is ConditionStatus.TRUE:
         return Transition("Normal", condition.reason, condition.message)
     if known and kind is LLMServiceCondition.DEGRADED:
-        return Transition("Normal", condition.reason, condition.message or "everything works again")
+        return Transition("Normal", condition.reason, condition.message)
     return None

@@ -98,19 +98,26 @@ def last_activity_time(heartbeats: Mapping[str, SeenHeartbeat], previous: str | 
     return max(moments, default=None)
 
 
-def missing_heartbeats(observed: Observed, heartbeat_seconds: float, now: datetime) -> tuple[str, ...]:
+def missing_heartbeats(
+    observed: Observed, heartbeat_seconds: float, listening_since: datetime, now: datetime
+) -> tuple[str, ...]:
     """Pods whose engine container runs for long enough, but whose agent is not heard (any more)."""
     limit_seconds = stale_after_seconds(heartbeat_seconds)
-    return tuple(pod.name for pod in observed.live_pods if _is_silent(pod, observed, limit_seconds, now))
+    return tuple(
+        pod.name for pod in observed.live_pods if _is_silent(pod, observed, limit_seconds, listening_since, now)
+    )
 
 
-def _is_silent(pod: EnginePod, observed: Observed, limit_seconds: float, now: datetime) -> bool:
+def _is_silent(
+    pod: EnginePod, observed: Observed, limit_seconds: float, listening_since: datetime, now: datetime
+) -> bool:
     if not pod.running or pod.running_since is None:
         return False
-    if (now - pod.running_since).total_seconds() <= _HEARTBEAT_GRACE_SECONDS:
+    grace_seconds = max(limit_seconds, _HEARTBEAT_GRACE_SECONDS)
+    if (now - max(pod.running_since, listening_since)).total_seconds() <= grace_seconds:
         return False
     seen = observed.heartbeats.get(pod.name)
-    return seen is None or seen.age_seconds > max(limit_seconds, _HEARTBEAT_GRACE_SECONDS)
+    return seen is None or seen.age_seconds > grace_seconds
 
 
 def _coarse(moment: datetime, step_seconds: int) -> str:

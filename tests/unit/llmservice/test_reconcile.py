@@ -66,6 +66,14 @@ class World:
         for node in nodes or (make_node().gpus(8).product("NVIDIA-L4", 23034).build(),):
             self.kube.seed(node)
         self.service = self.kube.seed(service)
+        self._start()
+
+    def restarted(self) -> World:
+        """The same cluster, seen by a new process of the operator."""
+        self._start()
+        return self
+
+    def _start(self) -> None:
         executor = Executor(self.kube, self.cache, FIELD_MANAGER, APPLIED_HASH_ANNOTATION)
         self.reconciler = LLMServiceReconciler(
             cache=self.cache,
@@ -90,7 +98,7 @@ class World:
         await self.reconcile()
         job = self.facts_job()
         assert job is not None
-        self.kube.seed(make_facts_pod(self.service, job).terminated(message).build())
+        self.kube.seed(make_facts_pod(self.service, job, job["metadata"]["name"] + "-1").terminated(message).build())
         done = {"type": "Complete", "status": "True", "lastTransitionTime": rfc3339(self.clock.now())}
         self.kube.set_status(ObjectRef.of(job), {"conditions": [done]})
         await self.reconcile()
