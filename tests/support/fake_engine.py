@@ -322,7 +322,8 @@ class _Server(uvicorn.Server):
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Load, serve and end as vLLM does."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # With the protocol named, asyncio sets TCP_NODELAY, as vLLM's uvloop does without.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((arguments.host or "127.0.0.1", int(arguments.port or 8000)))
     loop = asyncio.get_running_loop()

@@ -110,7 +110,8 @@ class Volumes:
 
     @property
     def termination_message(self) -> dict[str, Any]:
-        return orjson.loads((self.root / "termination-log").read_bytes())
+        message: dict[str, Any] = orjson.loads((self.root / "termination-log").read_bytes())
+        return message
 
 
 def driver_config(server_url: str, credentials: Path, **changes: Any) -> DriverConfig:
@@ -133,7 +134,9 @@ def driver_config(server_url: str, credentials: Path, **changes: Any) -> DriverC
 class DriverProcess:
     """A job driver as a process of its own, to be killed and started again."""
 
-    def __init__(self, config: DriverConfig, volumes: Volumes) -> None:
+    def __init__(self, config: DriverConfig, volumes: Volumes, *, quiet: bool = False) -> None:
+        """``quiet``: its log goes to the file ``driver.log`` beside the volumes."""
+        self._quiet = quiet
         self._config = config
         self._volumes = volumes
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,17 +144,24 @@ class DriverProcess:
     def start(self) -> None:
         root = Path(__file__).resolve().parents[2]
         environment = {**os.environ, "PYTHONPATH": f"{root / 'crds'}:{root / 'operator'}"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _DRIVER, str(self._volumes.root), self._config.model_dump_json()],
-            env=environment,
-            stderr=(self._volumes.root / "driver.log").open("ab"),
-        )
+        with (self._volumes.root / "driver.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _DRIVER, str(self._volumes.root), self._config.model_dump_json()],
+                env=environment,
+                stdout=log if self._quiet else None,
+                stderr=log,
+            )
 
     def kill(self, number: int = signal.SIGKILL) -> int:
         assert self._process is not None
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
         return self._process.wait(30)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def exit_code(self) -> int | None:

@@ -136,10 +136,14 @@ class PretendingKubelet:
     """
 
     NODE = "gpu-node"
+    LEASE_RENEWAL_SECONDS = 10.0
+    """As a kubelet does it: the node-lifecycle controller takes a node that is silent for 50 s for dead."""
 
     def __init__(self, control_plane: ControlPlane, facts: dict[str, Any] | None = None) -> None:
         self._api = control_plane.api
         self.facts: dict[str, Any] = {"facts": facts or LLAMA_8B_FACTS}
+        self.poll_seconds = 0.1
+        self._lease_renewed_at = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -167,12 +171,27 @@ class PretendingKubelet:
         self._api.request("PATCH", path, body, content_type=MERGE_PATCH)
 
     def _run(self) -> None:
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(self.poll_seconds):
             try:
+                self._renew_node_lease()
                 for pod in self._api.request("GET", "/api/v1/pods")["items"]:
                     self._advance(pod)
             except (OSError, ApiError):
                 continue  # the API server may be down for a while: that is what some tests are about
+
+    def _renew_node_lease(self) -> None:
+        if time.monotonic() - self._lease_renewed_at < self.LEASE_RENEWAL_SECONDS:
+            return
+        leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+        spec = {"holderIdentity": self.NODE, "leaseDurationSeconds": 40, "renewTime": now}
+        try:
+            self._merge(f"{leases}/{self.NODE}", {"spec": spec})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._api.request("POST", leases, {"metadata": {"name": self.NODE}, "spec": spec})
+        self._lease_renewed_at = time.monotonic()
 
     def _advance(self, pod: dict[str, Any]) -> None:
         metadata = pod["metadata"]

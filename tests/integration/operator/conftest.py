@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from nats.aio.client import Client
+from tests.support.heartbeats import Workers
 from tests.support.jobs import connect_as, secured_server, write_credentials
 from tests.support.kubectl import Kubectl
 from tests.support.operator_stack import RELEASE_NAMESPACE, OperatorProcess, PretendingKubelet, install
 
 from localk8s.control_plane import ControlPlane
 from localk8s.nats_server import NatsServer
-from vllm_operator_api.queue import EngineReport, Heartbeat, LeaseReport, heartbeat_subject
 
 
 @dataclass
@@ -72,46 +71,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             print((directory / "operator.log").read_text()[-6000:])
 
 
-@dataclass
-class Workers:
-    """Agents that only send heartbeats, for every engine pod there is; what they report can be changed at any time."""
-
-    client: Client
-    stack: Stack
-    idle_seconds: float = 0.0
-    in_flight: int = 0
-    silent: bool = False
-    leases: list[LeaseReport] = field(default_factory=list)
-    sequence: int = 0
-
-    async def run(self) -> None:
-        """Send a heartbeat for each engine pod every 0.3 s."""
-        while True:
-            with suppress(OSError, Exception):
-                pods = await asyncio.to_thread(self.stack.list, "api/v1:pods", "app.kubernetes.io/component=engine")
-                for pod in [] if self.silent else pods:
-                    await self._beat(pod)
-            await asyncio.sleep(0.3)
-
-    async def _beat(self, pod: dict[str, Any]) -> None:
-        self.sequence += 1
-        queue_id = pod["metadata"]["labels"]["inference.vllm-operator.io/owner-uid"]
-        report = EngineReport(
-            ready=True, in_flight=self.in_flight, idle_seconds=self.idle_seconds, requests_total=self.in_flight
-        )
-        heartbeat = Heartbeat(
-            queue_id=queue_id, worker=pod["metadata"]["name"], pod_uid=pod["metadata"]["uid"], node="gpu-node",
-            state="running", slots=4, sequence=self.sequence, engine=report, leases=self.leases,
-        )  # fmt: skip
-        subject = heartbeat_subject(queue_id, pod["metadata"]["name"])
-        await self.client.publish(subject, heartbeat.model_dump_json().encode())
-
-
 @pytest_asyncio.fixture
 async def workers(stack: Stack) -> AsyncIterator[Workers]:
     """Heartbeats of a busy engine, unless the test says otherwise."""
     client = await connect_as(stack.nats, stack.credentials, "agent")
-    workers = Workers(client, stack)
+    workers = Workers(client, lambda: stack.list("api/v1:pods", "app.kubernetes.io/component=engine"))
     task = asyncio.create_task(workers.run())
     try:
         yield workers

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.integration.operator.conftest import Stack, Workers
+from tests.integration.operator.conftest import Stack
+from tests.support.heartbeats import Workers
 from tests.support.operator_stack import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
