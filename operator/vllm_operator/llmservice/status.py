@@ -11,12 +11,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from vllm_operator.engine.plan import Failure
-from vllm_operator.kube.kinds import SERVICE
+from vllm_operator.kube.kinds import JOB, SERVICE
 from vllm_operator.llmservice.conditions import ConditionState, find_condition, merge_conditions
 from vllm_operator.llmservice.drain import Wakefulness
 from vllm_operator.llmservice.facts import parse_time
 from vllm_operator.llmservice.failures import start_failure
-from vllm_operator.llmservice.observe import EnginePod, Observed
+from vllm_operator.llmservice.observe import Observed
 from vllm_operator.llmservice.plan import Decision
 from vllm_operator.llmservice.planning import Planned
 from vllm_operator.llmservice.workers import last_activity_time, leases_status, missing_heartbeats, workers_status
@@ -63,8 +63,8 @@ def service_status(
     ready_replicas = sum(pod.ready for pod in live)
     states = [
         _accepted(decision, failures),
-        _planned(service, decision),
-        _model_loaded(live, desired),
+        _planned(service, decision, failures),
+        _model_loaded(observed, desired),
         _ready(service, observed, decision, failures, desired),
         _asleep(observed, desired),
         _degraded(service, observed, failures, config, now),
@@ -115,7 +115,7 @@ def _accepted(decision: Decision, failures: tuple[Failure, ...]) -> ConditionSta
     return ConditionState(LLMServiceCondition.ACCEPTED, _TRUE, Reason.VALID, "the spec is valid")
 
 
-def _planned(service: LLMService, decision: Decision) -> ConditionState:
+def _planned(service: LLMService, decision: Decision, failures: tuple[Failure, ...]) -> ConditionState:
     outcome = decision.outcome
     if isinstance(outcome, Planned):
         message = outcome.status.reason or f"tensor={outcome.record.tensor}"
@@ -126,6 +126,10 @@ def _planned(service: LLMService, decision: Decision) -> ConditionState:
         return ConditionState(
             LLMServiceCondition.PLANNED, _UNKNOWN, Reason.NOT_ACCEPTED, "the spec is not accepted; see Accepted"
         )
+    refused = next((failure for failure in failures if failure.ref.kind == JOB.kind), None)
+    if refused is not None:
+        message = f"the model {service.spec.model.id} cannot be read: {refused.message}"
+        return ConditionState(LLMServiceCondition.PLANNED, _FALSE, Reason.MODEL_FACTS_UNAVAILABLE, message)
     before = find_condition(service.status.conditions, LLMServiceCondition.PLANNED)
     if before is not None and before.reason in _UNREAD_REASONS and before.observed_generation == service.generation:
         return ConditionState(LLMServiceCondition.PLANNED, before.status, Reason(before.reason), before.message)
@@ -137,15 +141,16 @@ def _planned(service: LLMService, decision: Decision) -> ConditionState:
     )
 
 
-def _model_loaded(live: tuple[EnginePod, ...], desired: int) -> ConditionState:
-    kind = LLMServiceCondition.MODEL_LOADED
+def _model_loaded(observed: Observed, desired: int) -> ConditionState:
+    kind, live = LLMServiceCondition.MODEL_LOADED, observed.live_pods
     if any(pod.ready for pod in live):
         return ConditionState(kind, _TRUE, Reason.SERVING, "at least one engine has loaded the model")
-    if desired == 0:
+    if observed.deployment is not None and desired == 0:
         return ConditionState(kind, _FALSE, Reason.ASLEEP, "no engine runs")
     if any(pod.running for pod in live):
         return ConditionState(kind, _FALSE, Reason.LOADING, "an engine loads the model")
-    return ConditionState(kind, _FALSE, Reason.STARTING, "no engine runs yet")
+    reason = Reason.STARTING if observed.deployment is not None else Reason.PLANNING
+    return ConditionState(kind, _FALSE, reason, "no engine runs yet")
 
 
 def _ready(
@@ -162,7 +167,7 @@ def _ready(
     if decision.rejected is not None or any(failure.conflict for failure in failures):
         return ConditionState(kind, _FALSE, Reason.NOT_ACCEPTED, "the spec is not accepted; see Accepted")
     if decision.drain is None:
-        planned = _planned(service, decision)
+        planned = _planned(service, decision, failures)
         reason = planned.reason if planned.status is _FALSE else Reason.PLANNING
         return ConditionState(kind, _FALSE, reason, planned.message)
     if draining:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from vllm_operator.planner.constraints import broken_rule, legal_degrees
 from vllm_operator.planner.inventory import MEMORY_LABEL, PRODUCT_LABEL, GpuPool, Inventory
@@ -18,11 +19,15 @@ from vllm_operator.planner.memory import (
     EngineSettings,
     MemoryUse,
     memory_use,
+    usable_bytes,
 )
 from vllm_operator.planner.problem import PlanProblem
 from vllm_operator_api.conditions import Reason
 from vllm_operator_api.quantities import BYTES_PER_GIB
 from vllm_operator_api.runtime import ModelFacts
+
+_USUAL_UTILIZATION: Final = 0.92
+"""vLLM's own share of a GPU's memory: what does not fit only because less is given is mended by giving it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,14 +177,20 @@ def _too_small(request: PlanRequest, candidates: list[_Candidate], legal: tuple[
         f"request, {gib(max(0, use.kv_available))} left for it); legal degrees here: {_degrees(legal)}"
     )
     longest = use.kv_tokens - KV_BLOCK_TOKENS
-    if longest >= 1:
+    usable = usable_bytes(best.pool.memory_mib)
+    room = usable - use.weights - use.overhead
+    if settings.kv_cache_bytes is not None and settings.kv_cache_bytes > room > use.request:
+        message += f"; set engine.kvCacheMemory to at most {gib(room)} GiB, or leave it out"
+    elif settings.kv_cache_bytes is not None and settings.kv_cache_bytes < use.request < room:
+        message += f"; set engine.kvCacheMemory to at least {_gib_up(use.request)} GiB, or leave it out"
+    elif settings.kv_cache_bytes is None and room - use.request >= usable * (1 - _USUAL_UTILIZATION):
+        message += f"; raise engine.gpuMemoryUtilization={settings.gpu_memory_utilization:g}"
+    elif longest >= 1:
         message += f"; set spec.model.maxLength to at most {longest}, or use GPUs with more memory"
     elif request.tensor is not None and legal and legal[-1] > request.tensor:
         message += f"; set parallelism.tensor to 'auto' or to one of {_degrees(legal)}"
     else:
         message += "; use nodes with more or larger GPUs, or a quantized model"
-    if settings.kv_cache_bytes is not None and settings.kv_cache_bytes < use.request:
-        message += f"; engine.kvCacheMemory must be at least {_gib_up(use.request)} GiB"
     return PlanProblem(Reason.INSUFFICIENT_GPU_MEMORY, message[:1024])
 
 

@@ -157,7 +157,10 @@ def memory_use(
     if settings.kv_cache_bytes is None:
         kv_available = int(usable * settings.gpu_memory_utilization) - weights - overhead
     else:
-        kv_available = min(settings.kv_cache_bytes, usable - weights - overhead)
+        # vLLM takes the given size unseen and dies when the GPU has less: beyond it, what is missing is negative.
+        room = usable - weights
+        given = settings.kv_cache_bytes
+        kv_available = room - given if given > room else min(given, room - overhead)
     return MemoryUse(
         weights=weights,
         overhead=overhead,

@@ -16,7 +16,7 @@ from tests.unit.llmservice.test_reconcile import DEPLOYMENT, KEY, POD, SERVICE, 
 
 from vllm_operator.engine.clock import rfc3339
 from vllm_operator.engine.result import RequeueAfter, Result
-from vllm_operator.kube.errors import RetryableError
+from vllm_operator.kube.errors import RetryableError, TerminalError
 from vllm_operator.kube.kinds import Manifest, ObjectRef
 
 FOREIGN_SERVICE: Manifest = {
@@ -267,3 +267,14 @@ async def test_every_condition_says_something() -> None:
         assert condition["message"], condition
         assert condition["reason"], condition
         assert condition["observedGeneration"] == 1
+
+
+async def test_a_facts_job_that_the_namespace_refuses_is_told() -> None:
+    world = World(make_service().build())
+    quota = 'jobs.batch "chat-facts" is forbidden: exceeded quota: q'
+    world.kube.fail(TerminalError(quota, status=403), verb="create", kind="Job")
+    await world.reconciler.reconcile(KEY)
+    assert world.condition("Planned")[:2] == ("False", "ModelFactsUnavailable")
+    assert quota in world.condition("Planned")[2]
+    assert world.condition("Ready")[:2] == ("False", "ModelFactsUnavailable")
+    assert world.condition("ModelLoaded")[1] == "Planning"

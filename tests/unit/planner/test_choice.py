@@ -184,7 +184,19 @@ def test_weights_that_do_not_fit() -> None:
 
 def test_given_kv_cache_that_is_too_small() -> None:
     problem = refused(make_facts(), request(kv_cache_bytes=BYTES_PER_GIB // 64))
-    assert "engine.kvCacheMemory must be at least" in problem.message
+    assert "set engine.kvCacheMemory to at least 0.2 GiB" in problem.message
+    assert "larger GPUs" not in problem.message
+
+
+def test_given_kv_cache_that_no_gpu_has() -> None:
+    problem = refused(make_facts(), request(kv_cache_bytes=900 * BYTES_PER_GIB))
+    assert problem.reason is Reason.INSUFFICIENT_GPU_MEMORY
+    assert "set engine.kvCacheMemory to at most" in problem.message
+
+
+def test_a_share_of_memory_that_is_too_small() -> None:
+    problem = refused(make_facts(), request(gpu_memory_utilization=0.01))
+    assert problem.message.endswith("raise engine.gpuMemoryUtilization=0.01")
 
 
 @pytest.mark.parametrize(
