@@ -94,7 +94,8 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
     /opt/tools/bin/uv pip install --quiet --offline --no-cache --python "$(command -v python3)" --system \
         --break-system-packages --no-deps --compile-bytecode /opt/dist/*.whl; \
     VLLM_PLUGINS= python3 -m vllm_runtime.dump_engine_options -o /etc/vllm-runtime/engine-options.json \
-        --image-facts /etc/vllm-runtime/image.json
+        --image-facts /etc/vllm-runtime/image.json; \
+    VLLM_PLUGINS= python3 -m vllm_runtime.model_inspection /opt/vllm-runtime/cache 2> /dev/null
 ENV HOME=/home/vllm \
     PYTHONUNBUFFERED=1 \
     DO_NOT_TRACK=1 \
@@ -146,7 +147,8 @@ FROM vllm-cpu AS runtime-cpu-deps
 RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends libnuma1 > /dev/null \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb /var/log/* \
  && python -B -c 'import ctypes; ctypes.CDLL("libnuma.so.1")'
-COPY hack/images/missing_requirements.py runtime/vllm_runtime/dump_engine_options.py /opt/build/
+COPY hack/images/missing_requirements.py runtime/vllm_runtime/dump_engine_options.py \
+     runtime/vllm_runtime/model_inspection.py /opt/build/
 COPY --from=requirements /out/runtime.txt /opt/build/
 COPY runtime/image/cpu.json /etc/vllm-runtime/image.json
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
@@ -157,7 +159,8 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
     UV_LINK_MODE=copy /opt/tools/bin/uv pip install --quiet --python /opt/venv --no-deps --compile-bytecode \
         -r /opt/build/missing.txt; \
     VLLM_PLUGINS= python -B /opt/build/dump_engine_options.py -o /etc/vllm-runtime/engine-options.json \
-        --image-facts /etc/vllm-runtime/image.json
+        --image-facts /etc/vllm-runtime/image.json; \
+    VLLM_PLUGINS= python -B /opt/build/model_inspection.py /opt/vllm-runtime/cache 2> /dev/null
 ENV HOME=/home/vllm
 WORKDIR /home/vllm
 ENTRYPOINT ["vllm-runtime"]

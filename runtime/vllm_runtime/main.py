@@ -20,6 +20,7 @@ from vllm_runtime.environment import engine_environment
 from vllm_runtime.errors import ConfigurationError
 from vllm_runtime.exit_message import render
 from vllm_runtime.logs import configure_logging
+from vllm_runtime.model_inspection import use_inspected
 from vllm_runtime.runtime_metrics import RuntimeMetrics
 from vllm_runtime.settings import CONTROL_TOKEN_ENV, MIDDLEWARE, Settings
 from vllm_runtime.supervisor import Process, Supervisor
@@ -61,10 +62,9 @@ async def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
         middleware=MIDDLEWARE,
         shutdown_timeout_seconds=config.shutdown_grace_seconds,
     )
-    engine = Process(
-        command=[*settings.engine_command, *arguments],
-        environment=engine_environment(environment, image, config.engine_env, model_of(config.engine_args), token),
-    )
+    engine_variables = engine_environment(environment, image, config.engine_env, model_of(config.engine_args), token)
+    use_inspected(Path(engine_variables["VLLM_CACHE_ROOT"]))
+    engine = Process(command=[*settings.engine_command, *arguments], environment=engine_variables)
     agent = Process(
         command=[sys.executable, "-m", "vllm_runtime.agent"], environment={**environment, CONTROL_TOKEN_ENV: token}
     )
