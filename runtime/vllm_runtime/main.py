@@ -63,7 +63,10 @@ async def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
         shutdown_timeout_seconds=config.shutdown_grace_seconds,
     )
     engine_variables = engine_environment(environment, image, config.engine_env, model_of(config.engine_args), token)
-    use_inspected(Path(engine_variables["VLLM_CACHE_ROOT"]))
+    try:
+        use_inspected(Path(engine_variables["VLLM_CACHE_ROOT"]))
+    except OSError as error:
+        _log.warning("vLLM inspects its model classes anew", error=str(error))
     engine = Process(command=[*settings.engine_command, *arguments], environment=engine_variables)
     agent = Process(
         command=[sys.executable, "-m", "vllm_runtime.agent"], environment={**environment, CONTROL_TOKEN_ENV: token}

@@ -12,7 +12,6 @@ start. vLLM itself checks each file against a hash of the module, so a file of a
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import shutil
@@ -27,13 +26,18 @@ _SUBDIRECTORY: Final = "modelinfos"
 
 
 def use_inspected(cache_root: Path, inspected: Path = INSPECTED_PATH) -> None:
-    """Put the image's files where vLLM looks for them; files that are there stay. Costs a start nothing but time."""
+    """Put the image's files where vLLM looks for them; files that are there stay. An image may have none.
+
+    Raises:
+        OSError: a file cannot be read or written; without it the start takes longer, no more.
+    """
+    if not (inspected / _SUBDIRECTORY).is_dir():
+        return
     target = cache_root / _SUBDIRECTORY
-    with contextlib.suppress(OSError):
-        target.mkdir(parents=True, exist_ok=True)
-        for source in (inspected / _SUBDIRECTORY).iterdir():
-            if not (target / source.name).exists():
-                shutil.copyfile(source, target / source.name)
+    target.mkdir(parents=True, exist_ok=True)
+    for source in (inspected / _SUBDIRECTORY).iterdir():
+        if not (target / source.name).exists():
+            shutil.copyfile(source, target / source.name)
 
 
 def inspect_all(directory: Path) -> tuple[int, int]:
@@ -53,6 +57,8 @@ def inspect_all(directory: Path) -> tuple[int, int]:
             failed += 1
         else:
             inspected += 1
+    for file in (directory / _SUBDIRECTORY).iterdir():
+        file.chmod(0o644)  # vLLM writes them for its own user only; the engine's is another
     return inspected, failed
 
 
