@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from vllm_operator.kube.kinds import Manifest, ObjectRef
+from vllm_operator.kube.kinds import NODE, Manifest, ObjectRef
 from vllm_operator.llmservice.facts import FactsState, observe_facts, parse_time
 from vllm_operator.manifests.common import ENGINE_COMPONENT, MODEL_FACTS_COMPONENT
 from vllm_operator.manifests.engine_deployment import ENGINE_CONTAINER, engine_deployment_name
-from vllm_operator.planner.inventory import Inventory, gpu_inventory
+from vllm_operator.planner.inventory import Inventory, gpu_inventory, node_ready
 from vllm_operator.planner.record import PlanRecord, parse_plan_record
 from vllm_operator.queue.view import QueueView, SeenHeartbeat
 from vllm_operator_api.names import (
@@ -59,6 +59,8 @@ class EnginePod:
     fenced_at: datetime | None
     terminating: bool
     """It is being deleted, or has ended for good (evicted) and only its object is left."""
+    node_lost: bool = False
+    """The node it is bound to does not answer or is gone: what its status says is of the past."""
     running: bool = False
     """The engine container runs (it may still be loading)."""
     running_since: datetime | None = None
@@ -103,7 +105,9 @@ class Observed:
 def observe(service: LLMService, cache: CacheView, queue: QueueView) -> Observed:
     """Collect what memory holds about a service. No I/O."""
     manifests = cache.labelled(service.uid, "Pod")
-    pods = tuple(_engine_pod(pod) for pod in manifests if _component(pod) == ENGINE_COMPONENT)
+    pods = tuple(
+        _engine_pod(pod, node_lost=_node_lost(pod, cache)) for pod in manifests if _component(pod) == ENGINE_COMPONENT
+    )
     facts_pods = tuple(pod for pod in manifests if _component(pod) == MODEL_FACTS_COMPONENT)
     deployment = cache.get(ObjectRef("Deployment", service.namespace, engine_deployment_name(service.name)))
     uids = {pod.name: pod.uid for pod in pods}
@@ -111,7 +115,7 @@ def observe(service: LLMService, cache: CacheView, queue: QueueView) -> Observed
         deployment=None if deployment is None else _deployment(deployment, service.uid),
         pods=pods,
         facts=observe_facts(cache.labelled(service.uid, "Job"), facts_pods),
-        inventory=gpu_inventory(cache.list("Node"), service.spec.accelerator.resource_name),
+        inventory=gpu_inventory(cache.list(NODE.kind), service.spec.accelerator.resource_name),
         demanding_jobs=tuple(
             job["metadata"]["name"]
             for job in cache.list(INFERENCE_JOB_KIND, service.namespace)
@@ -158,7 +162,15 @@ def _deployment(manifest: Manifest, owner_uid: str) -> EngineDeployment | None:
     )
 
 
-def _engine_pod(manifest: Manifest) -> EnginePod:
+def _node_lost(pod: Manifest, cache: CacheView) -> bool:
+    name = (pod.get("spec") or {}).get("nodeName")
+    if name is None:
+        return False
+    node = cache.get(ObjectRef(NODE.kind, "", name))
+    return node is None or not node_ready(node)
+
+
+def _engine_pod(manifest: Manifest, *, node_lost: bool = False) -> EnginePod:
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     ready = conditions.get("Ready", {})
@@ -173,6 +185,7 @@ def _engine_pod(manifest: Manifest) -> EnginePod:
         name=metadata["name"],
         uid=metadata["uid"],
         node=(manifest.get("spec") or {}).get("nodeName"),
+        node_lost=node_lost,
         ready=is_ready,
         ready_since=parse_time(ready.get("lastTransitionTime")) if is_ready else None,
         routable=(metadata.get("labels") or {}).get(ROUTABLE_LABEL) == "true",

@@ -16,7 +16,7 @@ from vllm_operator.llmservice.conditions import ConditionState, find_condition, 
 from vllm_operator.llmservice.drain import Wakefulness
 from vllm_operator.llmservice.facts import parse_time
 from vllm_operator.llmservice.failures import start_failure
-from vllm_operator.llmservice.observe import Observed
+from vllm_operator.llmservice.observe import EnginePod, Observed
 from vllm_operator.llmservice.plan import Decision
 from vllm_operator.llmservice.planning import Planned
 from vllm_operator.llmservice.workers import last_activity_time, leases_status, missing_heartbeats, workers_status
@@ -205,11 +205,27 @@ def _starting(service: LLMService, observed: Observed) -> ConditionState:
     if failure is not None:
         return ConditionState(kind, _FALSE, failure.reason, failure.message)
     before = find_condition(service.status.conditions, LLMServiceCondition.READY)
-    loading = any(pod.running for pod in live)
-    doing = "an engine loads the model" if loading else "engine pods are being scheduled or their image is pulled"
+    loading = any(pod.running and not pod.node_lost for pod in live)
+    doing = "an engine loads the model" if loading else _pods_are_made(service, live)
     if before is not None and before.reason in (Reason.ASLEEP, Reason.WAKING):
         return ConditionState(kind, _FALSE, Reason.WAKING, f"there is work for it: {doing}")
     return ConditionState(kind, _FALSE, Reason.LOADING if loading else Reason.STARTING, doing)
+
+
+def _pods_are_made(service: LLMService, live: tuple[EnginePod, ...]) -> str:
+    lost = next((pod for pod in live if pod.node_lost), None)
+    if lost is not None:
+        return (
+            f"the node {lost.node} does not answer; Kubernetes makes another pod for {lost.name} when it gives the "
+            "node up, by default after five minutes"
+        )
+    bound = next((pod for pod in live if pod.node is not None), None)
+    if bound is None:
+        return "engine pods are being made and scheduled"
+    return (
+        f"the pod {bound.name} is being started on {bound.node}: its volumes are attached and its image is pulled; if "
+        f"that lasts, see kubectl describe pod {bound.name} -n {service.namespace}"
+    )
 
 
 def _asleep(observed: Observed, desired: int) -> ConditionState:

@@ -83,8 +83,11 @@ def gpu_inventory(nodes: Iterable[dict[str, Any]], resource_name: str) -> Invent
 
 
 def _usable(node: dict[str, Any]) -> bool:
-    if node.get("spec", {}).get("unschedulable"):
-        return False
+    return not node.get("spec", {}).get("unschedulable") and node_ready(node)
+
+
+def node_ready(node: dict[str, Any]) -> bool:
+    """Whether the node's kubelet answers and takes pods."""
     conditions = node.get("status", {}).get("conditions") or []
     return any(condition.get("type") == "Ready" and condition.get("status") == "True" for condition in conditions)
 

@@ -10,6 +10,7 @@ from tests.support.builders import (
     make_facts_pod,
     make_job,
     make_node,
+    make_pod,
     make_service,
 )
 from tests.unit.llmservice.test_reconcile import DEPLOYMENT, KEY, POD, SERVICE, World
@@ -278,3 +279,24 @@ async def test_a_facts_job_that_the_namespace_refuses_is_told() -> None:
     assert quota in world.condition("Planned")[2]
     assert world.condition("Ready")[:2] == ("False", "ModelFactsUnavailable")
     assert world.condition("ModelLoaded")[1] == "Planning"
+
+
+async def test_a_node_that_is_gone_is_named() -> None:
+    world = World(make_service().build())
+    await world.serve()
+    world.kube.seed(make_node("node-2").gpus(8).product("NVIDIA-L4", 23034).build())
+    world.kube.seed(make_node().gpus(8).product("NVIDIA-L4", 23034).not_ready().build())
+    world.kube.seed(make_pod(world.service).node("node-1").loading().build())
+    await world.reconcile()
+    status, reason, message = world.condition("Ready")
+    assert (status, reason) == ("False", "Starting")
+    assert "the node node-1 does not answer" in message
+
+
+async def test_a_pod_that_is_long_in_starting_can_be_looked_up() -> None:
+    world = World(make_service().build())
+    await world.read_facts(facts_message(make_facts()))
+    world.kube.seed(make_pod(world.service).node("node-1").waiting("ContainerCreating").build())
+    await world.reconcile()
+    assert world.condition("Ready")[:2] == ("False", "Starting")
+    assert "kubectl describe pod chat-engine-1 -n team-a" in world.condition("Ready")[2]
