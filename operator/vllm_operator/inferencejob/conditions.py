@@ -49,6 +49,7 @@ def conditions(
     failures: tuple[Failure, ...],
     phase: Phase,
     report: JobProgress | None,
+    queue_refusal: str | None,
     driver_credentials_secret: str,
     now: datetime,
 ) -> list[ConditionState]:
@@ -57,7 +58,7 @@ def conditions(
         _accepted(problem),
         _input_ready(job, observed, ending, report),
         _workers_ready(job, observed, ending),
-        _queue_available(observed, phase, report, driver_credentials_secret, now),
+        _queue_available(observed, phase, report, queue_refusal, driver_credentials_secret, now),
         *_ended(problem, observed, ending, failures, phase, report),
     ]
 
@@ -118,11 +119,19 @@ def _workers_ready(job: InferenceJob, observed: Observed, ending: Ending | None)
 
 
 def _queue_available(
-    observed: Observed, phase: Phase, report: JobProgress | None, driver_credentials_secret: str, now: datetime
+    observed: Observed,
+    phase: Phase,
+    report: JobProgress | None,
+    queue_refusal: str | None,
+    driver_credentials_secret: str,
+    now: datetime,
 ) -> ConditionState:
     kind = InferenceJobCondition.QUEUE_AVAILABLE
     if not observed.queue_connected:
         message = f"the operator has no connection to the queue: {observed.queue_problem or 'it is not known why'}"
+        return ConditionState(kind, _FALSE, Reason.QUEUE_UNAVAILABLE, message)
+    if queue_refusal is not None:
+        message = f"the queue does not take the job: {queue_refusal}"
         return ConditionState(kind, _FALSE, Reason.QUEUE_UNAVAILABLE, message)
     silent = report is None and any(
         pod.running_since is not None and (now - pod.running_since).total_seconds() > _SILENT_DRIVER_SECONDS

@@ -20,6 +20,7 @@ from vllm_operator_api.v1alpha1.inferencejob import InferenceJob
 from vllm_operator_api.v1alpha1.llmservice import LLMServiceSpec
 
 TERMINAL_REPORTS: Final = ("Succeeded", "Failed")
+_ENDED_PODS: Final = ("Succeeded", "Failed")
 
 
 class CacheView(Protocol):
@@ -59,6 +60,8 @@ class DriverPod:
     scheduling_message: str | None
     waiting_message: str | None
     running_since: datetime | None
+    ended: bool
+    """Its containers have ended for good."""
     reports: tuple[JobProgress, ...]
     """What ended containers of it left: the kubelet keeps the last two."""
 
@@ -183,6 +186,7 @@ def _pod(manifest: Manifest) -> DriverPod:
         scheduling_message=_scheduling_message(status),
         waiting_message=_waiting_message(waiting),
         running_since=parse_rfc3339(started) if started else None,
+        ended=status.get("phase") in _ENDED_PODS,
         reports=tuple(
             report
             for state in states

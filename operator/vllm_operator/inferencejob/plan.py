@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from vllm_operator.engine.plan import Deletion, Plan
+from vllm_operator.engine.plan import Deletion, Failure, Plan
 from vllm_operator.inferencejob.observe import Observed
 from vllm_operator.inferencejob.parse import SpecProblem
 from vllm_operator.kube.kinds import JOB, Manifest, ObjectRef
@@ -19,6 +19,8 @@ from vllm_operator_api.v1alpha1.inferencejob import InferenceJob
 
 LOOK_AGAIN_SECONDS: Final = 10.0
 """While a job is under way: ages and silence are no events."""
+LEFTOVER_SECONDS: Final = 1.0
+"""Between looks whether the garbage collector has come by: ConfigMaps are not watched."""
 TERMINAL_PHASES: Final = ("Succeeded", "PartiallySucceeded", "Failed")
 LEASE_RESERVE: Final = 2
 """Twice what the workers hold at a time may be leased: during a rollout there are old and new ones."""
@@ -30,6 +32,8 @@ class OutputFacts:
 
     exists: bool = False
     """Before anything ran: there is a ConfigMap of that name."""
+    leftover: Failure | None = None
+    """Before anything ran: there is still one of an earlier job of this name, which goes as that job did."""
     refused: str | None = None
     """Before anything ran: the API server would not take it."""
     content: bytes | None = None
@@ -75,11 +79,17 @@ def needs_output(job: InferenceJob, observed: Observed) -> bool:
     return job.spec.output.config_map is not None and report is not None and report.phase == "Succeeded"
 
 
+def awaits_output(job: InferenceJob, observed: Observed) -> bool:
+    """Whether the driver hands an output over just now: it waits while the stream for it does not exist."""
+    report = observed.progress
+    return job.spec.output.config_map is not None and report is not None and report.phase == "Finalizing"
+
+
 def output_manifest(job: InferenceJob, content: bytes) -> Manifest:
     """The ConfigMap that the user asked for."""
     file = job.spec.output.config_map
     assert file is not None
-    return output_config_map(owner_of(job), file.name, file.key, content.decode())
+    return output_config_map(owner_of(job), file.name, file.key, content.decode(errors="replace"))
 
 
 def plan_job(
@@ -98,6 +108,8 @@ def plan_job(
         return Decision(plan=plan if output.lost else Plan(requeue_after_seconds=LOOK_AGAIN_SECONDS))
     if observed.service is None:
         return Decision(plan=Plan(delete=_deletions(job, observed, keep=None)))
+    if output.leftover is not None:
+        return Decision(plan=Plan(requeue_after_seconds=LEFTOVER_SECONDS))
     owner = owner_of(job)
     target = observed.service.target
     name = driver_job_name(job.name, target.queue_id)
@@ -133,7 +145,8 @@ def _ending(job: InferenceJob, observed: Observed, output: OutputFacts) -> Endin
         if driver.failed_message is not None:
             message = f"the driver's Job failed: {driver.failed_message}"
             return Ending(succeeded=False, reason=Reason.DRIVER_FAILED, message=message)
-        if driver.complete:
+        # The Job and its pod come by different watches: the pod's own word may be on its way.
+        if driver.complete and all(pod.ended for pod in observed.pods):
             message = "the driver ended and its report was lost: look whether the output is there"
             return Ending(succeeded=False, reason=Reason.DRIVER_FAILED, message=message)
     return None

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 
 from vllm_operator.engine.clock import Clock
+from vllm_operator.engine.executor import controller_of
 from vllm_operator.engine.plan import Failure, Outcome, Plan
 from vllm_operator.engine.result import Done, RequeueAfter, Result
 from vllm_operator.inferencejob.observe import CacheView, Observed, observe
@@ -20,6 +21,7 @@ from vllm_operator.inferencejob.plan import (
     Decision,
     Ending,
     OutputFacts,
+    awaits_output,
     needs_output,
     needs_output_check,
     output_manifest,
@@ -27,12 +29,13 @@ from vllm_operator.inferencejob.plan import (
 )
 from vllm_operator.inferencejob.status import EVENT_CONDITIONS, Situation, job_status, status_document, status_facts
 from vllm_operator.kube.client import KubeClient
-from vllm_operator.kube.errors import AlreadyExistsError, TerminalError
-from vllm_operator.kube.kinds import CONFIG_MAP, Key, Manifest
+from vllm_operator.kube.errors import AlreadyExistsError, NotFoundError, TerminalError
+from vllm_operator.kube.kinds import CONFIG_MAP, Key, Manifest, ObjectRef
 from vllm_operator.manifests.driver_job import DriverInstall
 from vllm_operator.queue.view import QueueAdmin, QueueUnavailableError, QueueView
 from vllm_operator.settings import Settings
 from vllm_operator_api.conditions import ConditionStatus, Reason
+from vllm_operator_api.names import INFERENCE_JOB_KIND
 from vllm_operator_api.v1alpha1.inferencejob import InferenceJob, InferenceJobStatus
 
 _RETRY_SECONDS: Final = 10.0
@@ -111,21 +114,22 @@ class InferenceJobReconciler:
         output = await self._output(job, problem, observed)
         decision = plan_job(job, problem, observed, output, self._install)
         outcome = await self._executor.execute(decision.plan, job.uid)
+        failures = outcome.failures if output.leftover is None else (*outcome.failures, output.leftover)
         ending = _refused_output(decision.ending, output, outcome.failures)
-        retry_seconds = await self._register(job, observed, decision)
+        refusal = await self._register(job, observed, decision)
         situation = Situation(
             problem=problem,
             observed=observed,
             ending=ending,
             output=output,
-            failures=outcome.failures,
+            failures=failures,
+            queue_refusal=refusal,
             driver_credentials_secret=self._install.credentials_secret,
         )
         held_seconds = await self._tell(manifest, job, situation, self._clock.now())
         if ending is not None:
             return await self._clean(job, observed)
-        if outcome.failures:
-            retry_seconds = _RETRY_SECONDS
+        retry_seconds = _RETRY_SECONDS if failures or refusal else None
         return _result(decision.plan.requeue_after_seconds, retry_seconds, held_seconds)
 
     async def _output(self, job: InferenceJob, problem: SpecProblem | None, observed: Observed) -> OutputFacts:
@@ -141,19 +145,40 @@ class InferenceJobReconciler:
             try:
                 await self._client.create(output_manifest(job, b""), dry_run=True)
             except AlreadyExistsError:
-                return OutputFacts(exists=True)
+                leftover = await self._leftover(job)
+                return OutputFacts(exists=leftover is None, leftover=leftover)
             except TerminalError as error:
                 return OutputFacts(refused=error.message)
         return OutputFacts()
 
-    async def _register(self, job: InferenceJob, observed: Observed, decision: Decision) -> float | None:
-        """Make the job known to the agents, also when the queue has forgotten it. Seconds to try again if it failed."""
+    async def _leftover(self, job: InferenceJob) -> Failure | None:
+        """The output of an earlier job of this name, which the garbage collector has not come to yet.
+
+        Read through an empty merge patch, which writes nothing: the operator has no other right to read ConfigMaps.
+        """
+        wanted = output_manifest(job, b"")
+        ref = ObjectRef.of(wanted)
+        try:
+            controller = controller_of(await self._client.merge_patch(ref, {}))
+        except NotFoundError:
+            return Failure(ref=ref, message="it went away just now")
+        except TerminalError:
+            return None
+        if controller is None or controller.get("uid") == job.uid:
+            return None
+        if (controller.get("kind"), controller.get("name")) != (INFERENCE_JOB_KIND, job.name):
+            return None
+        return Failure(ref=ref, message=f"it belongs to an earlier InferenceJob {job.name} and is being collected")
+
+    async def _register(self, job: InferenceJob, observed: Observed, decision: Decision) -> str | None:
+        """Make the job known to the agents, also when the queue has forgotten it. Why the queue would not, if so."""
         if not decision.register or observed.service is None:
             return None
         target = observed.service.target
         max_leased = LEASE_RESERVE * target.workers * target.slots
         wanted = (target.queue_id, observed.service.lease_seconds, max_leased)
-        if self._registered.get(job.uid) == wanted and observed.counts is not None:
+        known = self._registered.get(job.uid) == wanted and observed.counts is not None
+        if known and not awaits_output(job, observed):
             return None
         try:
             await self._admin.ensure_job(
@@ -161,7 +186,7 @@ class InferenceJobReconciler:
             )
         except QueueUnavailableError as error:
             _log.info("job not registered with the queue yet", error=str(error))
-            return _RETRY_SECONDS
+            return str(error) or "it is not known why"
         _remember(self._registered, job.uid, wanted)
         return None
 

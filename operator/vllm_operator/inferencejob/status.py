@@ -52,6 +52,8 @@ class Situation:
     ending: Ending | None
     output: OutputFacts
     failures: tuple[Failure, ...]
+    queue_refusal: str | None
+    """Why the queue did not take the job, if it was asked to."""
     driver_credentials_secret: str
 
 
@@ -67,6 +69,7 @@ def job_status(job: InferenceJob, situation: Situation, now: datetime) -> Infere
         situation.failures,
         phase,
         report,
+        situation.queue_refusal,
         situation.driver_credentials_secret,
         now,
     )
