@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
@@ -42,6 +43,8 @@ class JobRun:
     whole_seconds: float
     """From the start of the driver's process to its end."""
     driver_peak_mib: float
+    driver_cpu_seconds: float
+    """User and system time of the driver's process, its start included."""
 
     @property
     def rows_per_second(self) -> float:
@@ -75,13 +78,14 @@ class JobStack:
         await client.flush()
         job = driver_config(self.server.url, self.credentials, job_uid=job_uid, **config)
         driver = DriverProcess(job, volumes, quiet=True)
-        peak = 0.0
+        peak, cpu_seconds = 0.0, 0.0
         started_at = time.monotonic()
         driver.start()
         try:
             async with asyncio.timeout(JOB_TIMEOUT_SECONDS):
                 while driver.exit_code is None:
-                    peak = peak_mib(driver.pid) or peak
+                    with suppress(OSError, ValueError):  # it may be gone by now
+                        peak, cpu_seconds = peak_mib(driver.pid), cpu_seconds_of(driver.pid)
                     await asyncio.sleep(0.05)
             whole_seconds = time.monotonic() - started_at
         finally:
@@ -92,7 +96,7 @@ class JobStack:
         if done.phase != "Succeeded" or done.rows_failed:
             raise RuntimeError(f"the job did not go well: {done}")
         ended_at = seen.get("Finalizing") or seen["Succeeded"]
-        return JobRun(done.rows_completed, ended_at - seen["Running"], whole_seconds, peak)
+        return JobRun(done.rows_completed, ended_at - seen["Running"], whole_seconds, peak, cpu_seconds)
 
 
 @asynccontextmanager
@@ -105,13 +109,28 @@ async def job_stack(directory: Path) -> AsyncIterator[JobStack]:
             yield JobStack(server, credentials, operator, directory)
 
 
-def peak_mib(pid: int) -> float | None:
-    """Largest resident set of a process so far; None when it has ended."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return None
+def peak_mib(pid: int) -> float:
+    """Largest resident set of a process so far.
+
+    Raises:
+        OSError: there is no such process.
+        ValueError: it has ended.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    _, found, rest = status.partition("VmHWM:")
+    if not found:
+        raise ValueError(f"process {pid} has ended")
+    return int(rest.split()[0]) / 1024
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """User and system time of a process so far.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run_async(work: Awaitable[_Answer]) -> _Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from vllm_operator.planner.problem import PlanProblem
 from vllm_operator_api.runtime import ModelFacts
 from vllm_operator_api.v1alpha1.llmservice import LLMServiceSpec
 
-CONFIGS = Path(__file__).parents[3] / "shared" / "model-configs"
-"""Real config.json files beside the checkout, if this machine has them: not part of the repository."""
+CONFIGS = Path(os.environ.get("BENCH_MODEL_CONFIGS") or Path(__file__).parents[3] / "shared" / "model-configs")
+"""A folder of real config.json files, if this machine has one: not part of the repository."""
 REPEATS = 20
 NODES_PER_PRODUCT = 25
 PRODUCTS = (
@@ -35,7 +36,7 @@ TARGET_MEDIAN_MS = 1.0
 def run() -> None:
     """Print the time of an inventory, of reading a configuration and of a plan."""
     if not CONFIGS.is_dir():
-        raise SkippedError(f"there is no collection of config.json files at {CONFIGS}")
+        raise SkippedError("BENCH_MODEL_CONFIGS names no folder of config.json files")
     paths = sorted(CONFIGS.glob("*.json"))
     nodes = [
         make_node(f"{product}-{index}").gpus(gpus).product(product, memory_mib).build()
