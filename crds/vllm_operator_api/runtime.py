@@ -34,7 +34,7 @@ TMP_PATH: Final = "/tmp"  # noqa: S108 - an emptyDir of the pod's own
 INPUT_MOUNT_PATH: Final = "/mnt/input"
 OUTPUT_MOUNT_PATH: Final = "/mnt/output"
 RUNTIME_UID: Final = 2000
-"""User of the runtime image, as in vLLM's own image (security.md §2.4)."""
+"""User of the runtime image, as in vLLM's own image."""
 OPERATOR_UID: Final = 65532
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 MAX_TERMINATION_MESSAGE_BYTES: Final = 4096

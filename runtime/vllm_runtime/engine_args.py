@@ -1,7 +1,7 @@
 """The engine's command line, checked against the options that this image's vLLM has.
 
-vLLM's parser accepts abbreviations, underscores and dotted forms, so a list of what is forbidden would leak
-(security.md §2.1): an option must be written exactly as the parser declares it.
+vLLM's parser accepts abbreviations, underscores and dotted forms, so a list of what is forbidden would leak.
+Hence an option must be written exactly as the parser declares it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NEVER: Final = re.compile(
     r"|trust-.*|allowed-.*|download-dir|otlp-traces-endpoint|shutdown-timeout|api-server-count|headless|ssl-.*"
     r"|disable-log-stats|help)$"
 )
-"""Options that the supervisor sets itself, that run code or that open a route (security.md SEC-10)."""
+"""Options that the supervisor sets itself, that run code or that open a route."""
 
 
 @dataclass(frozen=True, slots=True)

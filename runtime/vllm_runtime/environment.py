@@ -1,7 +1,7 @@
 """The engine's environment, built anew: nothing that a pod's environment happens to hold reaches vLLM by accident.
 
-vLLM and its libraries run code that some variables name (``SAGEMAKER_MODEL_PATH``, ``VLLM_LOGGING_CONFIG_PATH``;
-security.md §2.1), and read others (``VLLM_PORT`` of a Service called vllm) as their own.
+vLLM and its libraries run code that some variables name (``SAGEMAKER_MODEL_PATH``, ``VLLM_LOGGING_CONFIG_PATH``) and
+read others (``VLLM_PORT`` of a Service called vllm) as their own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NEVER: Final = re.compile(
     r"|TORCH.*_CACHE.*|RUNTIME_CONTROL_TOKEN|VLLM_(PLUGINS|SERVER_DEV_MODE|LOGGING_CONFIG_PATH|ALLOW_.*|MEDIA_CONNECTOR"
     r"|MODEL_REDIRECT_PATH|DEBUG_.*|RUNTIME_.*))$"
 )
-"""What a service's own variables may never be (security.md SEC-11); the operator refuses them before, with more."""
+"""What a service's own variables may never be; the operator refuses them before, with more."""
 
 
 def engine_environment(

@@ -29,14 +29,16 @@ DRAIN_PATH: Final = "/-/vllm-runtime/drain"
 _CONTROL: Final = {("GET", ACTIVITY_PATH), ("POST", DRAIN_PATH)}
 
 OBSERVING_PATHS: Final = frozenset({"/health", "/metrics", "/v1/models", "/version", "/ping", "/load"})
-"""GET and HEAD of these is not work: probes and dashboards never keep a service awake (scale_to_zero.md §3.3)."""
+"""GET and HEAD of these is not work: probes and dashboards never keep a service awake."""
 INFERENCE_PATHS: Final = frozenset({
     "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/score", "/v1/rerank", "/score",
     "/rerank", "/pooling", "/classify", "/tokenize", "/detokenize",
 })  # fmt: skip
-"""Everything that is on neither list is 404: vLLM has open routes that run or reconfigure things (security.md §2.1)."""
+"""Everything that is on neither list is 404: vLLM has open routes that run or reconfigure things."""
 
 RETRY_AFTER_SECONDS: Final = 2
+_POLICY_VIOLATION: Final = 1008
+"""Of a WebSocket's end (RFC 6455 section 7.4.1)."""
 
 
 class RuntimeMiddleware:
@@ -55,6 +57,9 @@ class RuntimeMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count, answer or pass on one connection's scope."""
+        if scope["type"] == "websocket":  # before it was accepted the server answers 403
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -15,7 +15,7 @@ from vllm_operator_api.queue import MAX_SHARD_BYTES, MAX_SHARD_ROWS
 
 MIN_SHARD_ROWS: Final = 10
 SHARDS_PER_WORKER: Final = 8
-"""At least so many for each worker, so that workers end together and a crash costs little (queue.md §2.3)."""
+"""At least so many for each worker, so that workers end together and a crash costs little."""
 MAX_EMBEDDING_ROWS: Final = 64
 """An embedding of 4,096 numbers is some 90 KB of JSON: 64 of them fit into one message."""
 MAX_RESULT_BYTES: Final = 6 * 1024 * 1024

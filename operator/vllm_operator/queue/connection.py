@@ -17,7 +17,7 @@ from vllm_operator.queue.credentials import read_seed
 from vllm_operator.queue.view import QueueUnavailableError
 
 MINIMUM_SERVER_VERSION: Final = (2, 12)
-"""Below it there are no atomic batches and lost messages under work-queue retention (queue.md §1.2)."""
+"""Below it there are no atomic batches and lost messages under work-queue retention."""
 REQUEST_TIMEOUT_SECONDS: Final = 5.0
 
 _PING_INTERVAL_SECONDS: Final = 10

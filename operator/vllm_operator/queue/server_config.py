@@ -1,7 +1,7 @@
 """Configuration of the chart's nats-server: durable JetStream, and one user per role with the least that works.
 
 A user is an nkey: the server knows public keys only. Permissions are per role, not per tenant (tenants share the
-agent's and the driver's user until the auth callout of security.md §4): what no role needs is denied to all.
+agent's and the driver's user until pods authenticate with their own tokens): what no role needs is denied to all.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def server_config(
     """The text of ``nats-server.conf``.
 
     ``public_keys`` holds an nkey public key for each of ``ROLES``. ``sync_interval: always`` because an acknowledged
-    publish must survive a power loss (queue.md §1); ping settings find dead peers in 20 to 30 s.
+    publish must survive a power loss; ping settings find dead peers in 20 to 30 s.
 
     Raises:
         ValueError: a role has no key, or two roles have the same.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 RENEWALS_PER_LEASE: Final = 3
-"""Two lost packets in a row do not lose a lease (queue.md §4 case 38)."""
+"""Two lost packets in a row do not lose a lease."""
 
 
 class Lease:
     """One shard's lease as its holder sees it.
 
     The server counts from when it received a renewal, the holder from when it sent it: the holder gives up first.
-    JetStream does not fence a stale holder (queue.md §0), so after ``expired`` nothing may be acked or given back.
+    JetStream does not fence a stale holder, so after ``expired`` nothing may be acked or given back.
     """
 
     __slots__ = ("_lease_seconds", "_next_renewal_at", "renewed_at", "taken_at")

@@ -1,7 +1,7 @@
 """Which rows an agent sends to the engine: two endpoints, and of a request's fields the harmless ones.
 
 A row's author is not the service's: fields that name code, templates, grammars or other requests' data never reach
-the engine (security.md SEC-34).
+the engine.
 """
 
 from __future__ import annotations
