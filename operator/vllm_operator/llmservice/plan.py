@@ -85,7 +85,7 @@ def plan_service(service: LLMService, observed: Observed, config: PlanConfig, no
     """
     location = check_spec(service.spec, config.options)
     if isinstance(location, PlanProblem):
-        return Decision(plan=Plan(patch=_back_into_routing(service, observed)), rejected=location)
+        return reject_spec(service, observed, location)
     owner = Owner(LLM_SERVICE_KIND, service.namespace, service.name, service.uid)
     step = _facts_step(service, owner, location, observed, config, now)
     apply: list[Manifest] = [engine_service(owner)]
@@ -115,6 +115,11 @@ def plan_service(service: LLMService, observed: Observed, config: PlanConfig, no
         outcome=step.outcome,
         drain=drain,
     )
+
+
+def reject_spec(service: LLMService, observed: Observed, problem: PlanProblem) -> Decision:
+    """A spec that is not accepted: nothing changes, but engines that were being drained serve on."""
+    return Decision(plan=Plan(patch=_back_into_routing(service, observed)), rejected=problem)
 
 
 def _facts_step(

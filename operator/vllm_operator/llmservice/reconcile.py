@@ -13,7 +13,7 @@ from vllm_operator.engine.result import Done, RequeueAfter, Result
 from vllm_operator.kube.kinds import Key, Manifest
 from vllm_operator.llmservice.observe import CacheView, observe
 from vllm_operator.llmservice.parse import parse_service
-from vllm_operator.llmservice.plan import Decision, PlanConfig, plan_service
+from vllm_operator.llmservice.plan import Decision, PlanConfig, plan_service, reject_spec
 from vllm_operator.llmservice.status import StatusConfig, service_status, status_document, status_facts
 from vllm_operator.llmservice.transitions import transitions
 from vllm_operator.manifests.engine_deployment import EngineInstall
@@ -113,9 +113,10 @@ class LLMServiceReconciler:
         return _result(decision.plan.requeue_after_seconds, held_seconds, refused_seconds)
 
     def _decide(self, service: LLMService, unreadable: PlanProblem | None, now: datetime) -> Decision:
+        observed = observe(service, self._cache, self._queue)
         if unreadable is not None:
-            return Decision(plan=Plan(), rejected=unreadable)
-        return plan_service(service, observe(service, self._cache, self._queue), self._plan_config, now)
+            return reject_spec(service, observed, unreadable)
+        return plan_service(service, observed, self._plan_config, now)
 
     async def _record(self, manifest: Manifest, before: LLMServiceStatus, after: LLMServiceStatus) -> None:
         for transition in transitions(before.conditions, after.conditions):

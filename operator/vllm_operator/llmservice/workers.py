@@ -52,7 +52,9 @@ def _worker(
     now: datetime,
 ) -> WorkerStatus:
     if seen is None:
-        return WorkerStatus(name=pod.name, node=pod.node, state=None if pod.ready else _STARTING)
+        heard_at = None if before is None else before.last_heartbeat_time  # by the operator's process before this one
+        state = None if pod.ready else _STARTING
+        return WorkerStatus(name=pod.name, node=pod.node, state=state, last_heartbeat_time=heard_at)
     heartbeat = seen.heartbeat
     state = _STALE if seen.age_seconds > limit_seconds else heartbeat.state
     busy = bool(heartbeat.leases) or (heartbeat.engine is not None and heartbeat.engine.in_flight > 0)

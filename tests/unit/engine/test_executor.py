@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.support.kube import FakeKube, make_cache
 
-from vllm_operator.engine.executor import Executor
+from vllm_operator.engine.executor import Executor, UnfinishedWritesError
 from vllm_operator.engine.plan import Deletion, MergePatch, Plan
 from vllm_operator.kube.errors import ConflictError, RetryableError, TerminalError
 from vllm_operator.kube.kinds import Manifest, ObjectRef
@@ -200,3 +200,23 @@ async def test_what_the_server_changes_back_is_not_applied_for_ever(bench: Bench
     assert (await executor.execute(Plan(apply=(child(),)), OWNER)).writes == 0
     kube.edit(ObjectRef("Deployment", "team", "chat-engine"), lambda live: live["spec"].update(replicas=9))
     assert (await executor.execute(Plan(apply=(child(),)), OWNER)).writes == 1
+
+
+async def test_what_the_server_itself_could_not_do_is_tried_again_and_told(bench: Bench) -> None:
+    bench.kube.fail(RetryableError("failed calling webhook", status=500), kind="Deployment")
+    with pytest.raises(UnfinishedWritesError) as raised:
+        await bench.execute(apply=(child(), child("Service", "chat")))
+    assert [failure.message for failure in raised.value.outcome.failures] == ["failed calling webhook"]
+    assert raised.value.outcome.writes == 1
+    retryable, others = raised.value.split(RetryableError)
+    assert retryable is not None
+    assert others is None
+
+
+async def test_once_a_name_is_taken_nothing_new_is_made(bench: Bench) -> None:
+    foreign = child("Service", "chat", uid="somebody")
+    foreign["metadata"]["ownerReferences"][0]["name"] = "other"
+    bench.kube.seed(foreign)
+    outcome = await bench.execute(apply=(child("Service", "chat"), child()))
+    assert [failure.conflict for failure in outcome.failures] == [True]
+    assert ObjectRef("Deployment", "team", "chat-engine") not in bench.kube.objects

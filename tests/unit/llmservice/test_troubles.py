@@ -19,6 +19,7 @@ from vllm_operator.engine.clock import rfc3339
 from vllm_operator.engine.result import RequeueAfter, Result
 from vllm_operator.kube.errors import RetryableError, TerminalError
 from vllm_operator.kube.kinds import Manifest, ObjectRef
+from vllm_operator_api.names import ROUTABLE_LABEL
 
 FOREIGN_SERVICE: Manifest = {
     "apiVersion": "v1",
@@ -300,3 +301,26 @@ async def test_a_pod_that_is_long_in_starting_can_be_looked_up() -> None:
     await world.reconcile()
     assert world.condition("Ready")[:2] == ("False", "Starting")
     assert "kubectl describe pod chat-engine-1 -n team-a" in world.condition("Ready")[2]
+
+
+async def test_a_spec_that_cannot_be_read_takes_a_drain_back() -> None:
+    world = World(make_service().idle_after("5m").build())
+    await world.serve()
+    world.clock.advance(301)
+    world.beat(0, 301)
+    await world.reconcile()
+    assert world.condition("Ready")[1] == "Draining"
+    world.kube.edit(KEY, lambda m: m["spec"].update(model={}))
+    await world.reconcile()
+    assert world.kube.objects[POD]["metadata"]["labels"][ROUTABLE_LABEL] == "true"
+    assert world.condition("Ready")[:2] == ("True", "Serving")
+    assert world.condition("Accepted")[:2] == ("False", "InvalidSpec")
+
+
+async def test_a_new_operator_does_not_forget_when_an_agent_was_heard() -> None:
+    world = World(make_service().build())
+    await world.serve()
+    heard_at = world.status()["workers"]["items"][0]["lastHeartbeatTime"]
+    world.queue.seen.clear()
+    await world.restarted().reconcile()
+    assert world.status()["workers"]["items"][0]["lastHeartbeatTime"] == heard_at
