@@ -1,7 +1,7 @@
 """Queue contract: names of JetStream objects and the messages that operator, driver and agents exchange.
 
 ``queue_id`` is the uid of the LLMService, ``job_uid`` that of the InferenceJob: never a name, so that a re-created
-object never meets the state of the one before (queue.md §2.1, security.md §0.7). Payloads are JSON; a payload whose
+object never meets the state of the one before. Payloads are JSON; a payload whose
 NATS header ``Content-Encoding`` is ``zstd`` is compressed.
 
 Who owns what: the operator makes and deletes streams and consumers; a driver publishes the shards of its job and
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 TOKEN_PATTERN: Final = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
-"""What may become part of a subject or of a JetStream name: one token without wildcards (security.md SEC-39)."""
+"""What may become part of a subject or of a JetStream name: one token without wildcards."""
 
 CONTENT_ENCODING_HEADER: Final = "Content-Encoding"
 ZSTD: Final = "zstd"
@@ -26,14 +26,21 @@ WRONG_LAST_SEQUENCE_ERROR: Final = 10071
 MAX_MESSAGES_PER_SUBJECT_ERROR: Final = 10077
 
 MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
-"""``max_payload`` of the chart's nats-server (queue.md §2.1)."""
+"""``max_payload`` of the chart's nats-server (``queue/server_config.py``)."""
 MAX_HEARTBEAT_BYTES: Final = 8 * 1024
-"""Larger heartbeats are dropped unread (security.md SEC-46)."""
+"""Larger heartbeats are dropped unread."""
 MAX_SHARD_ROWS: Final = 500
-"""Nothing is gained above (http_and_queue_bench.md C: 500 rows or 128-256 KiB a shard, whichever is less)."""
+"""Nothing is gained above (measured: 500 rows or 128-256 KiB a shard, whichever is less)."""
 MAX_SHARD_BYTES: Final = 256 * 1024
 MAX_ROW_BYTES: Final = 6 * 1024 * 1024
 """A row whose request is larger becomes an error row: it has to fit into one message with room for the envelope."""
+
+
+MAX_RESULT_DOCUMENT_BYTES: Final = 32 * 1024 * 1024
+"""Of a shard's result before compression, which shrinks an answer that repeats itself to nearly nothing: a driver has
+to hold it several times over."""
+MAX_COUNT: Final = 10**12
+"""Of rows, shards and tokens; more is no count but a fault, and a status has no room for it."""
 
 
 def checked_token(value: str) -> str:
@@ -161,9 +168,9 @@ class RowError(Message):
     code: str
     """An OpenAI error code or type where the engine gave one, else one of ours (snake_case)."""
     message: str
-    status: int | None = None
+    status: Annotated[int, Field(ge=0, le=999)] | None = None
     """HTTP status of the engine's answer, if there was one."""
-    attempts: int = 1
+    attempts: Annotated[int, Field(ge=0, le=1_000_000)] = 1
 
 
 class RowResult(Message):
@@ -232,6 +239,8 @@ class Heartbeat(Message):
     leases: list[LeaseReport] = []
 
 
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+"""A report comes from the user's namespace: what is beyond the bounds is no report."""
 DriverPhase = Literal["Validating", "Running", "Finalizing", "Succeeded", "Failed"]
 
 
@@ -244,12 +253,12 @@ class JobProgress(Message):
     reason: str | None = None
     """A value of ``conditions.Reason`` when Failed."""
     message: str = ""
-    rows_total: int | None = None
-    rows_completed: int = 0
-    rows_failed: int = 0
-    shards_total: int | None = None
-    shards_committed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    output_bytes: int | None = None
-    output_sha256: str | None = None
+    rows_total: Count | None = None
+    rows_completed: Count = 0
+    rows_failed: Count = 0
+    shards_total: Count | None = None
+    shards_committed: Count = 0
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    output_bytes: Annotated[int, Field(ge=0, le=2**62)] | None = None
+    output_sha256: Annotated[str, Field(max_length=64)] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -330,7 +331,7 @@ class JobDriver:
                     self._show(self.progress.phase)
                 return answer
             except OSError as error:
-                problem = f"the storage failed: {error.strerror or error}"
+                problem = f"the storage failed: {_described(error)}"
                 if attempt == self._times.storage_attempts or (fail_fast and error.errno in _HOPELESS):
                     raise JobFailedError(Reason.STORAGE_ERROR, problem) from error
             _log.warning("storage failed", problem=problem, attempt=attempt)
@@ -338,6 +339,13 @@ class JobDriver:
             await asyncio.sleep(backoff_seconds)
             backoff_seconds = min(backoff_seconds * 2, _STORAGE_MAX_BACKOFF_SECONDS)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _described(error: OSError) -> str:
+    what = error.strerror or str(error)
+    named = f"{what}: {error.filename!r}" if isinstance(error.filename, str) else what
+    denied = error.errno in (errno.EACCES, errno.EPERM)
+    return f"{named} (the job's user has uid {os.getuid()}, gid {os.getgid()})" if denied else named
 
 
 async def in_thread(step: Callable[[], _Answer]) -> _Answer:

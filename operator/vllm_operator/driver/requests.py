@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from vllm_operator.driver.rows import INVALID_ROW, ROW_TOO_LARGE, InvalidRow
-from vllm_operator_api.queue import MAX_ROW_BYTES, RowError, RowResult
+from vllm_operator_api.queue import MAX_COUNT, MAX_ROW_BYTES, RowError, RowResult
 
 CHAT: Final = "/v1/chat/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
@@ -77,8 +77,9 @@ def _messages(template: RequestTemplate, value: Any, line: int) -> list[dict[str
 
 
 def _message_problem(message: Any) -> str | None:
-    """Text only: an engine would fetch the address of an image from inside the cluster (security.md SEC-25)."""
-    if not isinstance(message, dict) or message.get("role") not in _ROLES:
+    """Text only: an engine would fetch the address of an image from inside the cluster."""
+    role = message.get("role") if isinstance(message, dict) else None
+    if not isinstance(role, str) or role not in _ROLES:
         return f"each message must be an object with a role of {', '.join(sorted(_ROLES))}"
     content = message.get("content")
     if content is None or isinstance(content, str):
@@ -127,7 +128,7 @@ def read_answer(endpoint: str, result: RowResult) -> Answer | RowError:
 
 def _count(usage: Mapping[str, Any], key: Literal["prompt_tokens", "completion_tokens"]) -> int:
     value = usage.get(key)
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value <= MAX_COUNT else 0
 
 
 def error_key(result_key: str) -> str:

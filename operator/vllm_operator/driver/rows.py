@@ -16,7 +16,7 @@ import orjson
 from vllm_operator_api.queue import MAX_ROW_BYTES
 
 MAX_DEPTH: Final = 64
-"""Nesting of a row (security.md SEC-33). orjson itself reads 1,024 levels, but writes 254 only."""
+"""Nesting of a row. orjson itself reads 1,024 levels, but writes 254 only."""
 _BOM: Final = b"\xef\xbb\xbf"
 _SKIP_BYTES: Final = 1 << 20
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from vllm_operator.driver.output import Totals
 from vllm_operator.driver.requests import (
+    INVALID_ANSWER,
     Answer,
     RequestTemplate,
     answer_line,
@@ -21,10 +22,8 @@ from vllm_operator.driver.requests import (
 )
 from vllm_operator.driver.rows import InvalidRow, Line, parse_row, read_lines
 from vllm_operator.driver.sharding import ShardPlan
-from vllm_operator_api.queue import RowError, ShardResult
+from vllm_operator_api.queue import MAX_RESULT_DOCUMENT_BYTES, RowError, ShardResult
 
-MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
-"""Of a result that is not compressed any more: bounds what a hostile or broken agent can make the driver hold."""
 _ZSTD_LEVEL: Final = 1
 _COMPRESS_FROM_BYTES: Final = 1024
 
@@ -123,12 +122,16 @@ def render_shard(
         answer = read_answer(template.endpoint, answers[row])
         assert line.content is not None
         if isinstance(answer, Answer):
-            prompt_tokens += answer.prompt_tokens
-            completion_tokens += answer.completion_tokens
-            lines.append(answer_line(line.content, result_key, answer.value))
-        else:
-            failed += 1
-            lines.append(error_line(line.content, result_key, answer))
+            try:
+                lines.append(answer_line(line.content, result_key, answer.value))
+            except orjson.JSONEncodeError as error:  # a number beyond 64 bits
+                answer = RowError(code=INVALID_ANSWER, message=f"the engine's answer cannot be written: {error}")
+            else:
+                prompt_tokens += answer.prompt_tokens
+                completion_tokens += answer.completion_tokens
+                continue
+        failed += 1
+        lines.append(error_line(line.content, result_key, answer))
     totals = replace(
         before,
         shards=plan.index + 1,
@@ -153,7 +156,7 @@ def _rows(file: BinaryIO, plan: ShardPlan) -> Iterator[tuple[int, Line]]:
 
 def _unpacked(payload: bytes) -> bytes:
     size = zstandard.frame_content_size(payload)
-    if size > MAX_RESULT_BYTES:
+    if size > MAX_RESULT_DOCUMENT_BYTES:
         raise WrongResultError(f"{size} bytes")
-    unpacked: bytes = zstandard.ZstdDecompressor().decompress(payload, max_output_size=MAX_RESULT_BYTES)
+    unpacked: bytes = zstandard.ZstdDecompressor().decompress(payload, max_output_size=MAX_RESULT_DOCUMENT_BYTES)
     return unpacked

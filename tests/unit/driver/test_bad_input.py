@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,14 @@ def job(tmp_path: Path) -> LocalJob:
         pytest.param(b'{"prompt": 7}', [None], {0: "must be a string or a list of messages"}, id="key of a wrong type"),
         pytest.param(b'{"prompt": []}', [None], {0: "must be a string or a list of messages"}, id="no messages"),
         pytest.param(b'{"prompt": [{"role": "boss"}]}', [None], {0: "with a role of"}, id="unknown role"),
+        pytest.param(b'{"prompt": [{"role": ["user"]}]}', [None], {0: "with a role of"}, id="role of a wrong type"),
+        pytest.param(b'{"prompt": [null, 7]}', [None], {0: "with a role of"}, id="messages of a wrong type"),
+        pytest.param(
+            b'{"prompt": [{"role":"user","content":[{"type":["text"],"text":"a"}]}]}',
+            [None],
+            {0: "a string or a list of text parts"},
+            id="part of a wrong type",
+        ),
         pytest.param(
             b'{"prompt": [{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://169.254.169.254/"}}]}]}',
             [None],
@@ -252,3 +262,30 @@ async def test_results_that_are_never_right(job: LocalJob) -> None:
     report = await job.run()
     assert (report.phase, report.reason) == ("Failed", "DriverFailed")
     assert "shard 0 was answered wrongly 5 times, last: 0 rows where these 1 were asked for" in report.message
+
+
+async def test_an_answer_that_no_file_can_hold(job: LocalJob) -> None:
+    """A number beyond 64 bits: that row has an error, and the driver lives."""
+    job.changes = {"endpoint": "/v1/embeddings"}
+    job.input.write_bytes(GOOD)
+    body = {"data": [{"embedding": [1]}], "usage": {"prompt_tokens": 3}}
+    job.relay.store(0, {"job_uid": "job-1", "shard": 0, "results": [{"row": 0, "body": body}]})
+    stored = job.relay.stored[0]
+    job.relay.stored[0] = replace(stored, payload=stored.payload.replace(b"[1]", b"[%d]" % 10**30))
+    report = await job.run()
+    assert (report.phase, report.rows_failed, report.prompt_tokens) == ("Succeeded", 1, 0)
+    assert job.rows()[0]["answer_error"]["code"] == "invalid_answer"  # type: ignore[index]
+
+
+async def test_an_output_directory_that_is_not_the_jobs(job: LocalJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write everywhere, so the kernel's answer is given here."""
+
+    def denied(path: str, *_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    job.input.write_bytes(GOOD)
+    job.changes = {"output": DriverOutput(path="deep/answers.jsonl", result_key="answer")}
+    monkeypatch.setattr("vllm_operator.driver.storage.os.mkdir", denied)
+    report = await job.run()
+    assert (report.phase, report.reason) == ("Failed", "StorageError")
+    assert "Permission denied: 'deep' (the job's user has uid" in report.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from tests.support.clock import FakeClock
@@ -161,3 +162,12 @@ async def test_a_connection_that_comes_or_goes_is_told_once() -> None:
     finally:
         await monitor.stop()
     assert calls == [True, False]
+
+
+@pytest.mark.parametrize(
+    "nonsense", [{"rows_total": -1}, {"rows_completed": 10**13}, {"output_sha256": "x" * 65}, {"prompt_tokens": -7}]
+)
+def test_reports_that_no_status_can_hold_are_dropped(watched: Watched, nonsense: dict[str, object]) -> None:
+    report = {"job_uid": "job", "phase": "Running", **nonsense}
+    watched.monitor.observe_progress(progress_subject("job"), json.dumps(report).encode())
+    assert watched.monitor.progress("job") is None

@@ -214,6 +214,12 @@ class TestResults:
         assert rows[1].error is not None
         assert rows[1].error.code == "result_too_large"
 
+    def test_answers_that_repeat_themselves_give_way_too(self) -> None:
+        """They compress to nearly nothing, and no driver would hold them."""
+        outcomes = [Outcome(body=b'{"text": "%s"}' % (b"a" * size)) for size in (20_000_000, 10, 19_000_000)]
+        rows = decoded(encode(shard_of(3), "w", outcomes, 8 << 20)).results
+        assert [row.body is not None for row in rows] == [False, True, True]
+
     def test_bombs_are_not_unpacked(self) -> None:
         bomb = zstandard.ZstdCompressor(level=1).compress(b"\0" * 5_000_000)
         with pytest.raises(ValueError, match="larger than 1000000 bytes"):

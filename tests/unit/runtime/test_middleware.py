@@ -215,8 +215,19 @@ async def test_answers_while_draining_close_their_connection() -> None:
     assert client.messages[0]["headers"] == [(b"connection", b"close")]
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-async def test_other_scopes_pass_through(kind: str) -> None:
+async def test_web_sockets_are_refused() -> None:
+    """VLLM's realtime route: not on the list, and nobody would count what goes on in it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("reached")
+
+    client = Client()
+    await RuntimeMiddleware(app, TOKEN)({"type": "websocket", "path": "/v1/realtime"}, client.receive, client.send)
+    assert client.messages == [{"type": "websocket.close", "code": 1008}]
+
+
+async def test_the_lifespan_passes_through() -> None:
+    kind = "lifespan"
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
