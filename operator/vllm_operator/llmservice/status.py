@@ -208,7 +208,7 @@ def _starting(service: LLMService, observed: Observed) -> ConditionState:
     loading = any(pod.running and not pod.node_lost for pod in live)
     doing = "an engine loads the model" if loading else _pods_are_made(service, live)
     if before is not None and before.reason in (Reason.ASLEEP, Reason.WAKING):
-        return ConditionState(kind, _FALSE, Reason.WAKING, f"there is work for it: {doing}")
+        return ConditionState(kind, _FALSE, Reason.WAKING, f"it wakes up: {doing}")
     return ConditionState(kind, _FALSE, Reason.LOADING if loading else Reason.STARTING, doing)
 
 
