@@ -130,14 +130,18 @@ class Supervisor:
         pause = AGENT_FIRST_PAUSE_SECONDS
         while not self._stop.is_set():
             started_at = loop.time()
-            self._metrics.agent_started()
-            self._agent = self._reaper.spawn("agent", process.command, process.environment)
-            code = await asyncio.shield(self._agent.ended)
-            if self._stop.is_set():
-                return
-            if loop.time() - started_at >= AGENT_STABLE_SECONDS:
-                pause = AGENT_FIRST_PAUSE_SECONDS
-            _log.error("the agent ended; it is started again", code=code, pause_seconds=pause)
+            try:
+                self._agent = self._reaper.spawn("agent", process.command, process.environment)
+            except OSError as error:  # no process or no memory to be had just now
+                _log.error("the agent cannot be started now", error=str(error), pause_seconds=pause)
+            else:
+                self._metrics.agent_started()
+                code = await asyncio.shield(self._agent.ended)
+                if self._stop.is_set():
+                    return
+                if loop.time() - started_at >= AGENT_STABLE_SECONDS:
+                    pause = AGENT_FIRST_PAUSE_SECONDS
+                _log.error("the agent ended; it is started again", code=code, pause_seconds=pause)
             await asyncio.sleep(pause)
             pause = min(AGENT_MAX_PAUSE_SECONDS, pause * 2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import nats.js.errors
@@ -20,6 +22,7 @@ from nats.js.api import (
 )
 
 from vllm_operator.queue.connection import REQUEST_TIMEOUT_SECONDS, QueueConnection
+from vllm_operator.queue.view import QueueUnavailableError
 from vllm_operator_api.queue import (
     JOB_CONSUMER_PREFIX,
     MAX_PAYLOAD_BYTES,
@@ -73,7 +76,7 @@ class JetStreamAdmin:
         Raises:
             QueueUnavailableError: no connection, or the server does not answer or refuses (limits of its account).
         """
-        async with self._connection.use() as client:
+        async with self._settled() as client:
             js = _jetstream(client)
             wrote = False
             for config in (output_stream_config(), work_stream_config(queue_id), result_stream_config(queue_id)):
@@ -110,9 +113,13 @@ class JetStreamAdmin:
         return payload if payload is not None else b""
 
     async def sweep(self, live_queue_ids: frozenset[str], live_job_uids: frozenset[str]) -> int:
-        """Remove streams and consumers whose owner is gone; returns how many. Call only with complete, fresh sets."""
+        """Remove streams and consumers whose owner is gone; returns how many. Call only with complete, fresh sets.
+
+        Raises:
+            QueueUnavailableError: as in ``ensure_job``; what is left is removed by the next sweep.
+        """
         removed = 0
-        async with self._connection.use() as client:
+        async with self._settled() as client:
             js = _jetstream(client)
             for stream in await _stream_names(js):
                 prefix, _, queue_id = stream.partition("_")
@@ -126,6 +133,15 @@ class JetStreamAdmin:
         if removed:
             _log.info("queue swept", removed=removed)
         return removed
+
+    @asynccontextmanager
+    async def _settled(self) -> AsyncIterator[Client]:
+        """The client for steps that need what an earlier one has found or made."""
+        async with self._connection.use() as client:
+            try:
+                yield client
+            except nats.js.errors.NotFoundError as error:
+                raise QueueUnavailableError(f"the queue changed meanwhile: {error.description}") from error
 
 
 def work_stream_config(queue_id: str) -> StreamConfig:

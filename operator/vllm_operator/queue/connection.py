@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -15,6 +16,7 @@ from nats.aio.client import Client
 from vllm_operator.engine.tasks import end_tasks
 from vllm_operator.queue.credentials import read_seed
 from vllm_operator.queue.view import QueueUnavailableError
+from vllm_operator_api.queue import MAX_PAYLOAD_BYTES
 
 MINIMUM_SERVER_VERSION: Final = (2, 12)
 """Below it there are no atomic batches and lost messages under work-queue retention."""
@@ -65,6 +67,7 @@ class QueueConnection:
         self._task: asyncio.Task[None] | None = None
         self._problem: str | None = None
         self._last_error = ""
+        self._last_error_at = float("-inf")
         self._ready = asyncio.Event()
 
     def add_setup(self, setup: Setup) -> None:
@@ -120,10 +123,16 @@ class QueueConnection:
             raise
         except nats.js.errors.APIError as error:
             raise QueueUnavailableError(f"the queue server refused: {error.description}") from error
+        except TimeoutError as error:  # nats-py's own one is a kind of it
+            raise QueueUnavailableError(self._silence()) from error
         except nats.errors.Error as error:
             raise QueueUnavailableError(f"the queue does not answer: {error or type(error).__name__}") from error
-        except TimeoutError as error:
-            raise QueueUnavailableError("the queue does not answer in time") from error
+
+    def _silence(self) -> str:
+        """What a request that got no answer has met: a permission that is missing is told beside it, not instead."""
+        recent = time.monotonic() - self._last_error_at <= 2 * REQUEST_TIMEOUT_SECONDS
+        told = f": {self._last_error}" if recent and self._last_error else ""
+        return f"the queue does not answer in time{told}"
 
     async def _run(self) -> None:
         backoff_seconds = _MIN_BACKOFF_SECONDS
@@ -175,6 +184,12 @@ class QueueConnection:
                         f"the queue server is nats-server {version.major}.{version.minor}; {wanted} or newer is needed"
                     )
                     return False
+                if client.max_payload < MAX_PAYLOAD_BYTES:
+                    # Rows and results beyond its limit would wait for ever, or have an error for no fault of theirs.
+                    self._report(
+                        f"the queue server's max_payload is {client.max_payload}; {MAX_PAYLOAD_BYTES} (8MB) is needed"
+                    )
+                    return False
                 for setup in self._setups:
                     await setup(client)
         except (TimeoutError, OSError, ValueError, nats.errors.Error) as error:
@@ -208,7 +223,7 @@ class QueueConnection:
         text = f"{error or type(error).__name__}"[:300]
         if text != self._last_error:
             _log.warning("queue error", url=self._url, error=text)
-        self._last_error = text
+        self._last_error, self._last_error_at = text, time.monotonic()
         if self._client is None:
             self._report(f"cannot connect to {self._url}: {text}")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+from typing import Final
 
 import uvloop
 
@@ -11,6 +13,9 @@ from vllm_operator_api.runtime import RUNTIME_CONFIG_ENV, RuntimeConfig
 from vllm_runtime.agent.app import Agent
 from vllm_runtime.logs import configure_logging
 from vllm_runtime.settings import CONTROL_TOKEN_ENV, Settings
+from vllm_runtime.tasks import end_tasks
+
+LEFT_TASKS_SECONDS: Final = 1.0
 
 
 async def _run() -> None:
@@ -25,7 +30,12 @@ async def _run() -> None:
         control_token=os.environ.get(CONTROL_TOKEN_ENV, ""),
         environment=os.environ,
     )
-    await agent.run()
+    try:
+        await agent.run()
+    finally:
+        # The loop's own end cancels what is left (tasks of nats-py) once, and waits without a limit.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        await end_tasks(*left, seconds=LEFT_TASKS_SECONDS)
 
 
 def main() -> int:

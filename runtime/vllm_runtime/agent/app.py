@@ -28,9 +28,11 @@ from vllm_runtime.agent.rows import RowRunner
 from vllm_runtime.agent.suspects import Suspects
 from vllm_runtime.agent.work_queue import QueueUnavailableError
 from vllm_runtime.agent.worker import Worker
+from vllm_runtime.tasks import end_tasks
 
 LAST_WORDS_SECONDS: Final = 1.5
 """For giving leases back and the last heartbeat: below the 2 s that the supervisor waits when the engine died."""
+PARTS_SECONDS: Final = 0.3
 SUSPECTS_FILE: Final = "vllm-runtime-suspects.json"
 
 _log: Final = structlog.get_logger(__name__)
@@ -102,11 +104,10 @@ class Agent:
                 part.result()  # a part runs for ever: this raises its error, and the supervisor starts a new agent
             await self._drain()
         finally:
-            for task in (*parts, stop):
-                task.cancel()
+            self._worker.close()
+            await end_tasks(*parts, stop, seconds=PARTS_SECONDS)
             await self._end()
-            connection.cancel()
-            await asyncio.wait({connection}, timeout=LAST_WORDS_SECONDS)
+            await end_tasks(connection, seconds=LAST_WORDS_SECONDS)
             _log.info("agent ended")
 
     async def _drain(self) -> None:

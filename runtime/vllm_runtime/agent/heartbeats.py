@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,11 +58,10 @@ class Reporter:
         """Send for ever."""
         while True:
             await self.send()
-            try:
-                await asyncio.wait_for(self._due.wait(), self._interval_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_seconds):
+                    await self._due.wait()
                 await asyncio.sleep(DEBOUNCE_SECONDS)
-            except TimeoutError:
-                pass
 
     async def send(self) -> None:
         """Send one heartbeat now; a queue that is away is no error."""

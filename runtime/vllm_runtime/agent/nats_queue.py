@@ -147,8 +147,10 @@ class NatsQueue:
         async with self._connection.use() as client:
             if self._inbox is None or self._inbox.client is not client or not self._inbox.usable:
                 retired, self._retired_inbox = self._retired_inbox, self._inbox
-                self._inbox = PullInbox(client)
-                await self._inbox.open()
+                self._inbox = None
+                inbox = PullInbox(client)
+                await inbox.open()
+                self._inbox = inbox
                 if retired is not None and retired.client is client:
                     await retired.close()
             try:

@@ -23,6 +23,7 @@ from tests.support.jobs import (
 )
 
 from localk8s.nats_server import NatsServer
+from vllm_operator.queue.admin import JetStreamAdmin
 from vllm_operator.queue.connection import QueueConnection
 from vllm_operator.queue.view import QueueUnavailableError
 from vllm_operator_api.queue import (
@@ -294,3 +295,29 @@ async def test_nobody_without_credentials(server: tuple[NatsServer, Path]) -> No
         await client.connect(servers=[server[0].url], error_cb=on_error, allow_reconnect=False)
     await client.close()
     assert "uthorization" in str(errors[0])
+
+
+async def test_a_server_that_takes_small_messages_only_is_refused() -> None:
+    """Rows and results beyond its limit would wait for ever: its owner is told instead."""
+    with NatsServer("max_payload: 1MB") as server:
+        connection = QueueConnection(server.url, "", "test")
+        await connection.start()
+        try:
+            await eventually(lambda: "max_payload is 1048576; 8388608 (8MB) is needed" in (connection.problem or ""))
+            assert not connection.connected
+        finally:
+            await connection.stop()
+
+
+async def test_an_account_without_jetstream_says_so() -> None:
+    account = "accounts { A { users: [{user: a, password: b}] } }\nno_auth_user: a"
+    with NatsServer(f"max_payload: 8MB\n{account}") as server:
+        connection = QueueConnection(server.url, "", "test")
+        admin = JetStreamAdmin(connection)
+        await connection.start()
+        try:
+            await eventually(lambda: connection.connected)
+            with pytest.raises(QueueUnavailableError, match="does not offer JetStream"):
+                await admin.ensure_job(QUEUE_ID, JOB_UID, lease_seconds=30, max_leased=8)
+        finally:
+            await connection.stop()
