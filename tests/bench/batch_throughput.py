@@ -21,7 +21,6 @@ from tests.support.runtime_process import FAKE_ENGINE, RuntimeProcess, agent_con
 from vllm_operator_api.runtime import QueueConfig
 
 ENDPOINT = "/v1/chat/completions"
-ROUNDS = 3
 TARGET_RATIO = 0.9
 ENGINE_READY_SECONDS = 180.0
 SLOTS = 4
@@ -35,6 +34,9 @@ class Case:
     name: str
     rows: int
     in_flight: int
+    rounds: int = 3
+    cpu_bound: bool = False
+    """Client and engine alone use all of a small machine: shown, without a target."""
     model: str = "tiny"
     max_tokens: int = 16
     engine_args: Sequence[str] = ("--model=tiny", "--max-num-seqs=256")
@@ -83,7 +85,7 @@ def fake_cases() -> list[Case]:
     return [
         Case(
             name=f"fake engine, {latency_ms} ms, {in_flight} in flight", rows=rows, in_flight=in_flight,
-            engine_env={"VLLM_FAKE_LATENCY_SECONDS": str(latency_ms / 1000)},
+            cpu_bound=in_flight / latency_ms > 1, engine_env={"VLLM_FAKE_LATENCY_SECONDS": str(latency_ms / 1000)},
         )
         for latency_ms, in_flight, rows in ((100, 64, 3000), (20, 16, 3500), (20, 64, 6000))
     ]  # fmt: skip
@@ -99,7 +101,7 @@ def cases() -> tuple[list[Case], str | None]:
     else:
         found.append(
             Case(
-                name="vLLM on CPU, tiny llama, 64 in flight", rows=1500, in_flight=64,
+                name="vLLM on CPU, tiny llama, 64 in flight", rows=1500, in_flight=64, rounds=5,
                 engine_args=engine.args, engine_env=engine.environment, engine_command=engine.command,
             )
         )  # fmt: skip
@@ -120,7 +122,11 @@ def run() -> None:
             case.name, spread(measured.direct, "rows/s"), spread(measured.queued, "rows/s"), f"{measured.ratio:.3f}",
             spread(measured.whole_seconds, "s", 1),
         )  # fmt: skip
-        report.target(case.name, f"{measured.ratio:.1%}", f">= {TARGET_RATIO:.0%}", met=measured.ratio >= TARGET_RATIO)
+        if case.cpu_bound:
+            report.note(f"{case.name}: {measured.ratio:.1%}, of CPU time: client and engine use the whole machine")
+        else:
+            met = measured.ratio >= TARGET_RATIO
+            report.target(case.name, f"{measured.ratio:.1%}", f">= {TARGET_RATIO:.0%}", met=met)
     if why is not None:
         report.note(f"without the real vLLM: {why}")
     report.show()
@@ -170,7 +176,7 @@ async def alternate(case: Case, stack: JobStack, runtime: RuntimeProcess) -> Mea
     lines, bodies = case.lines(), case.bodies()
     await saturate(url, bodies[: 2 * case.in_flight], case.in_flight)  # the first requests compile and fill caches
     measured = Measured([], [], [])
-    for _ in range(ROUNDS):
+    for _ in range(case.rounds):
         measured.direct.append(await saturate(url, bodies, case.in_flight))
         job = await stack.run_job(
             lines, model=case.model, sampling={"max_tokens": case.max_tokens, "temperature": 0}, slots=SLOTS
