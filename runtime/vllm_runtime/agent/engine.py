@@ -16,6 +16,8 @@ KEEP_ALIVE_SECONDS: Final = 3.0
 """Shorter than vLLM's 5 s: a connection that the engine is about to close is never used (measured on vLLM 0.32.0)."""
 PROBE_TIMEOUT_SECONDS: Final = 2.0
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
+TIMEOUT_CODE: Final = "timeout"
+"""Code of a row that the engine had no answer for in its time."""
 
 
 class Health(Enum):
@@ -90,7 +92,7 @@ class HttpEngine:
             async with self._pool.post(self._base + path, data=body, timeout=self._row_timeout) as answer:
                 return answer.status, await answer.read()
         except TimeoutError as error:
-            raise EngineConnectionError("timeout", "the engine did not answer in time") from error
+            raise EngineConnectionError(TIMEOUT_CODE, "the engine did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineConnectionError("connection_error", f"the engine's connection failed: {error}") from error
 

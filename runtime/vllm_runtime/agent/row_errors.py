@@ -13,8 +13,9 @@ from vllm_operator_api.queue import RowError
 MAX_MESSAGE_CHARACTERS: Final = 2000
 MAX_ATTEMPTS: Final = 3
 """Attempts of a row whose request failed for no fault of its own."""
-MAX_OVERLOAD_ATTEMPTS: Final = 10
-"""Attempts of a row that the engine refused for load: with the backoff below about a minute."""
+MAX_OVERLOAD_ATTEMPTS: Final = 60
+"""Attempts of a row that the engine refused for load: with the backoff below some seven minutes. Batch work
+can wait, and an error row says that the row is at fault."""
 _FIRST_BACKOFF_SECONDS: Final = 0.25
 _MAX_BACKOFF_SECONDS: Final = 10.0
 

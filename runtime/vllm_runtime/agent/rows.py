@@ -9,7 +9,7 @@ import orjson
 
 from vllm_operator_api.queue import RowError, RowRequest
 from vllm_runtime.agent.concurrency import AdaptiveLimit
-from vllm_runtime.agent.engine import Engine, EngineConnectionError, Health
+from vllm_runtime.agent.engine import TIMEOUT_CODE, Engine, EngineConnectionError, Health
 from vllm_runtime.agent.requests import refuse
 from vllm_runtime.agent.results import Outcome
 from vllm_runtime.agent.row_errors import (
@@ -80,6 +80,8 @@ class RowRunner:
         except EngineConnectionError as error:
             if await self._engine.health() is Health.DOWN:
                 raise EngineLeavingError(str(error), died=True) from error
+            if error.code == TIMEOUT_CODE:  # it waited behind too many others, perhaps
+                self._limit.overloaded(asyncio.get_running_loop().time())
             return b"", Judgement(Verdict.RETRY, RowError(code=error.code, message=str(error)))
         return content, judge(status, content)
 

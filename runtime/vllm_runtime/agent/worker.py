@@ -168,10 +168,11 @@ class Worker:
         self._changed()
         self._dispatch()
 
-    def _start(self, held: HeldShard, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, held: HeldShard, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         held.tasks.add(task)
         task.add_done_callback(lambda ended: self._ended(held, ended))
+        return task
 
     def _ended(self, held: HeldShard, task: asyncio.Task[None]) -> None:
         held.tasks.discard(task)
@@ -237,7 +238,14 @@ class Worker:
             index, request = held.take()
             self._in_flight += 1
             self._alone = held.isolated
-            self._start(held, self._run_row(held, index, request))
+            # Not in the row's own code: a task that is cancelled before its first step runs none of it.
+            self._start(held, self._run_row(held, index, request)).add_done_callback(self._row_ended)
+
+    def _row_ended(self, _: asyncio.Task[None]) -> None:
+        self._in_flight -= 1
+        self._alone = False
+        self._dispatch()
+        self._room.set()
 
     async def _run_row(self, held: HeldShard, index: int, request: RowRequest) -> None:
         try:
@@ -248,11 +256,6 @@ class Worker:
             _log.warning("the engine is leaving", error=str(error)[:300])
             self._engine_leaving()
             await self._give_back(held, "engine leaving")
-        finally:
-            self._in_flight -= 1
-            self._alone = False
-            self._dispatch()
-            self._room.set()
 
     async def _outcome(self, held: HeldShard, request: RowRequest) -> Outcome:
         endpoint, job = held.shard.endpoint, held.shard.job_uid

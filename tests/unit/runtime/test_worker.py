@@ -298,6 +298,29 @@ async def test_a_shard_delivered_too_often_runs_row_by_row(tmp_path: Path) -> No
     assert bench.rows(0) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("deliveries", [1, 9], ids=["plain", "isolated"])
+async def test_rows_that_are_dropped_before_they_began_leave_their_places(tmp_path: Path, deliveries: int) -> None:
+    """A task that is cancelled before its first step runs none of its own code."""
+
+    class DropsAtOnce(MemoryQueue):
+        async def lease(self, job_uid: str) -> Delivery | None:
+            for held in list(bench.worker._held.values()):
+                if held.shard.shard == 0:
+                    bench.worker._drop(held, "job gone")
+            return await super().lease(job_uid)
+
+    bench = Bench(tmp_path, rows=2)
+    bench.queue = bench.worker._queue = DropsAtOnce()
+    bench.queue.add(0, ["a"], deliveries=deliveries)
+    bench.queue.add(1, ["b", "c"], job="k")
+    if deliveries > 1:
+        bench.worker._has_room = lambda: len(bench.worker._held) < 2  # type: ignore[method-assign]
+    async with bench.running():
+        await bench.until(lambda: "ack k.1" in bench.queue.calls)
+        await bench.worker.finish()
+        assert bench.worker._in_flight == 0
+
+
 async def test_a_request_that_is_no_json_becomes_an_error_row(bench: Bench) -> None:
     bench.queue.add(0, ["a", "b"])
     bench.queue.waiting["j"][0].shard.requests[0].body["seed"] = 2**70
@@ -334,3 +357,12 @@ async def test_a_fault_of_ours_lets_the_lease_end(bench: Bench) -> None:
         await bench.until(lambda: not bench.queue.waiting["j"])
         await bench.worker.finish()
     assert bench.queue.calls == []
+
+
+async def test_rows_that_time_out_lower_the_rows_in_flight(bench: Bench) -> None:
+    bench.engine.answers = {"a": [EngineConnectionError("timeout", "the engine did not answer in time")]}
+    bench.queue.add(0, ["a"])
+    async with bench.running():
+        await bench.until(lambda: "ack j.0" in bench.queue.calls)
+    assert bench.limit.current == 4
+    assert bench.rows(0) == ["a"]
