@@ -87,7 +87,7 @@ def fake_cases() -> list[Case]:
             name=f"fake engine, {latency_ms} ms, {in_flight} in flight", rows=rows, in_flight=in_flight,
             cpu_bound=in_flight / latency_ms > 1, engine_env={"VLLM_FAKE_LATENCY_SECONDS": str(latency_ms / 1000)},
         )
-        for latency_ms, in_flight, rows in ((100, 64, 3000), (20, 16, 3500), (20, 64, 6000))
+        for latency_ms, in_flight, rows in ((100, 64, 3000), (20, 16, 3500), (20, 64, 4000))
     ]  # fmt: skip
 
 
