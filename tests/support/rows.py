@@ -20,21 +20,26 @@ class MemoryRelay:
     """Implements ``vllm_operator.driver.job.Relay`` with agents that answer at once."""
 
     answering: bool = True
+    room: int = 1_000_000
+    """Messages that the queue takes."""
     queued: dict[int, bytes] = field(default_factory=dict)
     stored: dict[int, StoredResult] = field(default_factory=dict)
     output: bytes | None = None
     published: list[int] = field(default_factory=list)
     _sequence: int = 0
 
-    async def publish(self, shard: int, payload: bytes, *, compressed: bool) -> None:
+    async def publish(self, shard: int, payload: bytes, *, compressed: bool) -> bool:
         import zstandard
 
+        if len(self.queued) + len(self.stored) >= self.room:
+            return False
         self.published.append(shard)
         message = zstandard.ZstdDecompressor().decompress(payload) if compressed else payload
         if self.answering:
             self.answer(message)
         else:
             self.queued[shard] = message
+        return True
 
     def answer(self, message: bytes) -> None:
         """Store the result of a shard unless there is one."""

@@ -46,7 +46,7 @@ _log: Final = structlog.stdlib.get_logger(__name__)
 class Relay(Protocol):
     """What the job asks of the queue (``ShardRelay``)."""
 
-    async def publish(self, shard: int, payload: bytes, *, compressed: bool) -> None: ...
+    async def publish(self, shard: int, payload: bytes, *, compressed: bool) -> bool: ...
     async def wake_agents(self) -> None: ...
     async def state(self) -> QueueState: ...
     async def result(self, shard: int) -> StoredResult | None: ...
@@ -171,8 +171,10 @@ class JobDriver:
             if shard is None:
                 break
             index = shard.plan.index
-            if index not in self._answered:
-                published |= await self._publish(shard)
+            if index not in self._answered and shard.payload is not None:
+                if not await self._publish(shard):
+                    break
+                published = True
             self._shards[index] = replace(shard, payload=None)
             self._cut_from = CutStart(index + 1, shard.plan.next_row, shard.plan.end)
         if published:
@@ -184,15 +186,17 @@ class JobDriver:
         return None if plan is None else build_shard(file, plan, self._template, self._config.job_uid)
 
     async def _publish(self, shard: BuiltShard) -> bool:
+        """False when the queue has no room for it."""
         if shard.payload is None:
-            return False
-        await self._relay.publish(shard.plan.index, shard.payload, compressed=shard.compressed)
-        return True
+            return True
+        return await self._relay.publish(shard.plan.index, shard.payload, compressed=shard.compressed)
 
     async def _commit_next(self, file: BinaryIO, output: PartialOutput) -> bool:
         """Write the next shard if its result is there; False when it is to be waited for."""
         index = output.totals.shards
-        shard = self._shards[index]
+        shard = self._shards.get(index)
+        if shard is None:
+            return False  # the queue had no room for it yet
         stored: StoredResult | None = None
         result = None
         if shard.expected_rows:

@@ -65,15 +65,18 @@ class ShardRelay:
         self._notice = asyncio.Event()
         connection.add_setup(self._subscribe)
 
-    async def publish(self, shard: int, payload: bytes, *, compressed: bool) -> None:
-        """Put a shard into the queue; one that is there already stays as it is."""
+    async def publish(self, shard: int, payload: bytes, *, compressed: bool) -> bool:
+        """Put a shard into the queue; one that is there already stays as it is. False: the queue is full.
+
+        That is not waited out here: results have to be taken out meanwhile, or nobody's work would go on.
+        """
         subject = shard_subject(self._queue_id, self._job_uid, shard)
         headers = {CONTENT_ENCODING_HEADER: ZSTD} if compressed else None
 
-        async def publish(client: Client) -> None:
-            await _publish_once(client, subject, payload, headers)
+        async def publish(client: Client) -> bool:
+            return await _publish_once(client, subject, payload, headers)
 
-        await self._until_done(publish)
+        return await self._until_done(publish)
 
     async def wake_agents(self) -> None:
         """Tell agents that there is new work; they find it by themselves a little later if this is lost."""
@@ -126,7 +129,8 @@ class ShardRelay:
         """Hand the finished output to the operator; the first one stays."""
 
         async def publish(client: Client) -> None:
-            await _publish_once(client, output_subject(self._job_uid), content, None)
+            if not await _publish_once(client, output_subject(self._job_uid), content, None):
+                raise QueueUnavailableError("the queue is full")
 
         await self._until_done(publish)
 
@@ -183,13 +187,15 @@ def _jetstream(client: Client) -> JetStreamContext:
     return client.jetstream(timeout=REQUEST_TIMEOUT_SECONDS)
 
 
-async def _publish_once(client: Client, subject: str, payload: bytes, headers: dict[str, str] | None) -> None:
+async def _publish_once(client: Client, subject: str, payload: bytes, headers: dict[str, str] | None) -> bool:
+    """True when the subject has its message, this one or an earlier one; False when the stream is full."""
     try:
         await _jetstream(client).publish(subject, payload, headers=headers)
     except nats.js.errors.APIError as error:
-        # The same code says that the stream is full.
-        if error.err_code != MAX_MESSAGES_PER_SUBJECT_ERROR or "per subject" not in (error.description or ""):
+        if error.err_code != MAX_MESSAGES_PER_SUBJECT_ERROR:
             raise
+        return "per subject" in (error.description or "")  # one code for both
+    return True
 
 
 async def _shards(js: JetStreamContext, stream: str, subject_filter: str) -> frozenset[int]:

@@ -236,3 +236,14 @@ def test_the_cut_is_whole_bounded_and_the_same_from_any_shard_on(
 )
 def test_rows_per_shard(total: int, workers: int, endpoint: str, max_tokens: int | None, want: int) -> None:
     assert max_rows_per_shard(total, workers, endpoint, max_tokens) == want
+
+
+@pytest.mark.parametrize("room", [1, 3])
+async def test_a_full_queue_is_worked_off_by_taking_results(tmp_path: Path, room: int) -> None:
+    """Waiting for room without taking results out would be waiting for oneself."""
+    job = LocalJob(tmp_path)
+    job.relay.room = room
+    job.input.write_bytes(b'{"prompt": "a"}\n' * 95)
+    report = await asyncio.wait_for(job.run(), 20)
+    assert (report.phase, report.rows_completed) == ("Succeeded", 95)
+    assert [row["answer"] for row in job.rows()] == ["echo a"] * 95
