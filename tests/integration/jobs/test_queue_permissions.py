@@ -265,7 +265,10 @@ async def test_the_operator_sees_and_cleans(queue: Queue) -> None:
         assert info["error"]["code"] == 404
 
 
-async def test_wrong_credentials_are_reported_and_read_again(queue: Queue, tmp_path: Path) -> None:
+async def test_wrong_credentials_are_reported_and_read_again(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm_operator.queue.connection._ATTEMPT_SECONDS", 1.0)
     seeds = tmp_path / "operator"
     connection = QueueConnection(queue.server.url, str(seeds), "late", inbox_prefix="_INBOX_operator")
     await connection.start()
