@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 
 from vllm_operator.engine.clock import Clock
-from vllm_operator.engine.executor import controller_of
+from vllm_operator.engine.executor import UnfinishedWritesError, controller_of
 from vllm_operator.engine.plan import Failure, Outcome, Plan
 from vllm_operator.engine.result import Done, RequeueAfter, Result
 from vllm_operator.inferencejob.observe import CacheView, Observed, observe
@@ -113,9 +113,14 @@ class InferenceJobReconciler:
             return await self._clean(job, observed)
         output = await self._output(job, problem, observed)
         decision = plan_job(job, problem, observed, output, self._install)
-        outcome = await self._executor.execute(decision.plan, job.uid)
+        unfinished: UnfinishedWritesError | None = None
+        try:
+            outcome = await self._executor.execute(decision.plan, job.uid)
+        except UnfinishedWritesError as error:
+            unfinished, outcome = error, error.outcome
         failures = outcome.failures if output.leftover is None else (*outcome.failures, output.leftover)
-        ending = _refused_output(decision.ending, output, outcome.failures)
+        # A job has not ended before its output is there.
+        ending = None if unfinished else _refused_output(decision.ending, output, outcome.failures)
         refusal = await self._register(job, observed, decision)
         situation = Situation(
             problem=problem,
@@ -127,6 +132,8 @@ class InferenceJobReconciler:
             driver_credentials_secret=self._install.credentials_secret,
         )
         held_seconds = await self._tell(manifest, job, situation, self._clock.now())
+        if unfinished is not None:
+            raise unfinished
         if ending is not None:
             return await self._clean(job, observed)
         retry_seconds = _RETRY_SECONDS if failures or refusal else None

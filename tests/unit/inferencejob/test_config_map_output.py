@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.support.job_world import CM_OUT, NS, PVC, World
 
-from vllm_operator.kube.errors import TerminalError
+from vllm_operator.engine.executor import UnfinishedWritesError
+from vllm_operator.kube.errors import RetryableError, TerminalError
 from vllm_operator.kube.kinds import ObjectRef
 from vllm_operator_api.names import API_VERSION
 
@@ -85,6 +86,20 @@ async def test_an_output_that_the_queue_lost_is_made_again(world: World) -> None
     assert world.kube.of_kind("Job") == []
     await world.reconcile()
     assert world.driver["metadata"]["uid"] != first
+
+
+async def test_an_output_that_cannot_be_made_yet_ends_nothing(world: World) -> None:
+    world.add_service()
+    world.add_job(PVC, CM_OUT)
+    await world.reconcile()
+    world.queue.outputs[world.uid] = b"{}\n"
+    world.end_pod(world.report("Succeeded", rows_total=1, rows_completed=1))
+    world.kube.fail(RetryableError("no answer", status=500), verb="create", kind="ConfigMap")
+    with pytest.raises(UnfinishedWritesError):
+        await world.reconcile()
+    assert world.status["phase"] == "Finalizing"
+    await world.reconcile()
+    assert world.status["phase"] == "Succeeded"
 
 
 async def test_the_output_of_an_earlier_job_of_the_name_is_waited_out(world: World) -> None:

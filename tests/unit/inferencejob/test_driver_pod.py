@@ -6,6 +6,8 @@ import pytest
 from tests.support.job_world import INLINE, PVC_OUT, World
 from tests.support.pod_security import violations
 
+from vllm_operator.engine.executor import UnfinishedWritesError
+from vllm_operator.kube.errors import RetryableError
 from vllm_operator.kube.kinds import ObjectRef
 
 
@@ -145,6 +147,20 @@ async def test_a_driver_whose_end_is_seen_before_its_pods_is_waited_for(world: W
     world.end_pod(world.report("Failed", reason="InputEmpty", message="because"))
     await world.reconcile()
     assert world.condition("Failed") == ("True", "InputEmpty", "because")
+
+
+async def test_a_write_that_is_tried_again_is_told_meanwhile(world: World) -> None:
+    world.add_service()
+    world.add_job()
+    broken = "failed calling webhook: connection refused"
+    world.kube.fail(RetryableError(broken, status=500), verb="create", kind="Job", times=2)
+    for _ in range(2):
+        with pytest.raises(UnfinishedWritesError):
+            await world.reconcile()
+        assert world.condition("Complete")[1] == "ApplyFailed"
+        assert broken in world.condition("Complete")[2]
+    await world.reconcile()
+    assert world.condition("Complete")[1] == "DriverStarting"
 
 
 async def test_a_driver_whose_report_is_lost(world: World) -> None:
