@@ -135,7 +135,8 @@ def describe_end(exit_code: int) -> str:
     if exit_code == -signal.SIGKILL:
         return "the engine was killed (SIGKILL), most often because the container ran out of memory"
     if exit_code < 0:
-        return f"the engine was ended by {signal.Signals(-exit_code).name}"
+        names = {number.value: number.name for number in signal.Signals}  # most real-time signals have none
+        return f"the engine was ended by {names.get(-exit_code, f'signal {-exit_code}')}"
     return f"the engine ended by itself with code {exit_code} and without an error message"
 
 

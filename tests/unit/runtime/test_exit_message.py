@@ -111,3 +111,8 @@ def test_tail_is_bounded_and_keeps_the_end(chunks: list[bytes]) -> None:
     expected = [line.decode(errors="replace").rstrip("\r") for line in everything]
     assert expected[len(expected) - len(lines) :] == lines
     assert sum(map(len, lines[:-1])) <= 500
+
+
+def test_a_signal_without_a_name() -> None:
+    assert engine_exit("serve", -40, []).message == "the engine was ended by signal 40"
+    assert engine_exit("serve", -15, []).message == "the engine was ended by SIGTERM"
