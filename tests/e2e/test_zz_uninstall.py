@@ -22,7 +22,8 @@ def streams(system: Kubectl) -> list[str]:
 
 
 def test_deleting_everything_leaves_nothing_behind(kubectl: Kubectl, system: Kubectl, tools: stack.Tools) -> None:
-    kubectl("delete", "llm,ij", "--all", "--all-namespaces", "--wait=true")
+    for namespace in ("default", kubectl.namespace):
+        Kubectl(kubectl.binary, kubectl.kubeconfig, namespace)("delete", "llm,ij", "--all", "--wait=true")
     eventually(
         lambda: not kubectl.items("deployments,services,jobs,configmaps,pods", MANAGED),
         what="the children to be gone", timeout_seconds=120,
