@@ -18,3 +18,9 @@ class RequeueAfter:
 
 
 Result = Done | RequeueAfter
+
+
+def look_again(*after_seconds: float | None) -> Result:
+    """The earliest of these looks; ``Done`` when none is asked for."""
+    seconds = min((look for look in after_seconds if look is not None), default=None)
+    return Done() if seconds is None else RequeueAfter(seconds)

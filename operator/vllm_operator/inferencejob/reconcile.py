@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import structlog
 
 from vllm_operator.engine.clock import Clock
 from vllm_operator.engine.executor import UnfinishedWritesError, controller_of
-from vllm_operator.engine.plan import Failure, Outcome, Plan
-from vllm_operator.engine.result import Done, RequeueAfter, Result
+from vllm_operator.engine.plan import Failure
+from vllm_operator.engine.ports import EventSink, PlanExecutor, StatusSink
+from vllm_operator.engine.result import Done, RequeueAfter, Result, look_again
 from vllm_operator.inferencejob.observe import CacheView, Observed, observe
 from vllm_operator.inferencejob.parse import SpecProblem, parse_job
 from vllm_operator.inferencejob.plan import (
@@ -41,26 +42,6 @@ from vllm_operator_api.v1alpha1.inferencejob import InferenceJob, InferenceJobSt
 _RETRY_SECONDS: Final = 10.0
 _MAX_REMEMBERED: Final = 10_000
 _log: Final = structlog.stdlib.get_logger(__name__)
-
-
-class PlanExecutor(Protocol):
-    """Carries a plan out (``engine.executor``)."""
-
-    async def execute(self, plan: Plan, owner_uid: str) -> Outcome: ...
-
-
-class StatusSink(Protocol):
-    """Writes a status when needed (``engine.status_writer``)."""
-
-    async def write(self, custom_resource: Manifest, status: dict[str, Any], facts: Hashable) -> float | None: ...
-
-
-class EventSink(Protocol):
-    """Records events (``engine.events``)."""
-
-    async def record(
-        self, custom_resource: Manifest, event_type: Literal["Normal", "Warning"], reason: str, message: str
-    ) -> None: ...
 
 
 class InferenceJobReconciler:
@@ -137,7 +118,7 @@ class InferenceJobReconciler:
         if ending is not None:
             return await self._clean(job, observed)
         retry_seconds = _RETRY_SECONDS if failures or refusal else None
-        return _result(decision.plan.requeue_after_seconds, retry_seconds, held_seconds)
+        return look_again(decision.plan.requeue_after_seconds, retry_seconds, held_seconds)
 
     async def _output(self, job: InferenceJob, problem: SpecProblem | None, observed: Observed) -> OutputFacts:
         if problem is not None:
@@ -241,8 +222,3 @@ def _remember(known: OrderedDict[str, Any], key: str, value: Any) -> None:
     known.move_to_end(key)
     if len(known) > _MAX_REMEMBERED:
         known.popitem(last=False)
-
-
-def _result(*looks_seconds: float | None) -> Result:
-    seconds = min((look for look in looks_seconds if look is not None), default=None)
-    return Done() if seconds is None else RequeueAfter(seconds)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Final
 
 from vllm_operator.engine.clock import Clock
 from vllm_operator.engine.executor import UnfinishedWritesError
-from vllm_operator.engine.plan import Outcome, Plan
-from vllm_operator.engine.result import Done, RequeueAfter, Result
+from vllm_operator.engine.ports import EventSink, PlanExecutor, StatusSink
+from vllm_operator.engine.result import Done, Result, look_again
 from vllm_operator.kube.kinds import Key, Manifest
 from vllm_operator.llmservice.observe import CacheView, observe
 from vllm_operator.llmservice.parse import parse_service
@@ -25,26 +24,6 @@ from vllm_operator_api.v1alpha1.llmservice import LLMService, LLMServiceStatus
 
 REFUSED_RETRY_SECONDS: Final = 30.0
 """A write that the API server refused (quota, a name that is taken) is tried again after this time."""
-
-
-class PlanExecutor(Protocol):
-    """Carries a plan out (``engine.executor``)."""
-
-    async def execute(self, plan: Plan, owner_uid: str) -> Outcome: ...
-
-
-class StatusSink(Protocol):
-    """Writes a status when needed (``engine.status_writer``)."""
-
-    async def write(self, custom_resource: Manifest, status: dict[str, Any], facts: Hashable) -> float | None: ...
-
-
-class EventSink(Protocol):
-    """Records events (``engine.events``)."""
-
-    async def record(
-        self, custom_resource: Manifest, event_type: Literal["Normal", "Warning"], reason: str, message: str
-    ) -> None: ...
 
 
 class LLMServiceReconciler:
@@ -110,7 +89,7 @@ class LLMServiceReconciler:
         if unfinished is not None:
             raise unfinished
         refused_seconds = REFUSED_RETRY_SECONDS if outcome.failures else None
-        return _result(decision.plan.requeue_after_seconds, held_seconds, refused_seconds)
+        return look_again(decision.plan.requeue_after_seconds, held_seconds, refused_seconds)
 
     def _decide(self, service: LLMService, unreadable: PlanProblem | None, now: datetime) -> Decision:
         observed = observe(service, self._cache, self._queue)
@@ -121,8 +100,3 @@ class LLMServiceReconciler:
     async def _record(self, manifest: Manifest, before: LLMServiceStatus, after: LLMServiceStatus) -> None:
         for transition in transitions(before.conditions, after.conditions):
             await self._events.record(manifest, transition.event_type, transition.reason, transition.message)
-
-
-def _result(*looks_seconds: float | None) -> Result:
-    seconds = min((look for look in looks_seconds if look is not None), default=None)
-    return Done() if seconds is None else RequeueAfter(seconds)
