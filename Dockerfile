@@ -1,6 +1,6 @@
 # All images of the project: `docker buildx build --target <target> .`, or `hack/images/build <target>` (docs/development/images.md).
 #
-#   operator     operator, activator, job driver
+#   operator     operator, job driver, reader of model facts
 #   runtime      vLLM for GPUs, from the official image, with supervisor and queue agent
 #   runtime-cpu  the same on vLLM for CPU: tests and the local cluster
 #   nats         nats-server from a binary in the build context `nats-bin`: the native local cluster only

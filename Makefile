@@ -16,7 +16,7 @@ demo: ## From nothing to a served model, an answered batch, a slept and woken se
 	@PYTHONPATH=hack python3 -m demo
 
 .PHONY: demo-down
-demo-down: cluster-down ## Remove what `make demo` left running
+demo-down: cluster-down ## Remove the cluster that `make demo` left running
 
 .PHONY: test
 test: ## All tests: unit, integration (real API server and nats-server), end-to-end (real pods, real vLLM on CPU)
@@ -62,7 +62,7 @@ format: ## Format the code
 	$(RUN) ruff format
 
 .PHONY: images
-images: ## Build all images and load them into the local cluster when it is up
+images: ## Build the images of the local cluster and load them when it is up
 	@hack/images/build all --load
 
 .PHONY: cluster-up
@@ -70,5 +70,5 @@ cluster-up: ## A real Kubernetes on this machine: kind with Docker, else the nat
 	@hack/cluster up
 
 .PHONY: cluster-down
-cluster-down: ## Remove the local cluster and all it left on the machine
+cluster-down: ## Remove the local cluster (the cache of binaries and images stays)
 	@hack/cluster down

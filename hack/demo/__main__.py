@@ -114,7 +114,7 @@ def demo() -> None:
         say(kubectl("get", "llm,ij"))
     print(f"\n{timeline.summary()}\n")
     say(f"The cluster is up: export KUBECONFIG={paths.kubeconfig}")
-    say(f"kubectl is at {paths.kubectl}; `make demo-down` removes everything.")
+    say(f"kubectl is at {paths.kubectl}; `make demo-down` removes the cluster.")
 
 
 def main() -> int:

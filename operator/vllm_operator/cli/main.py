@@ -21,7 +21,7 @@ app = typer.Typer(
 
 @app.command()
 def run() -> None:
-    """Run the operator. Settings come from the environment: VLLM_OPERATOR_* (docs/operations)."""
+    """Run the operator. Settings come from the environment: VLLM_OPERATOR_* (docs/guide/install.md)."""
     sys.exit(importlib.import_module("vllm_operator.app").run())
 
 

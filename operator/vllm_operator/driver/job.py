@@ -35,7 +35,7 @@ MAX_WRONG_RESULTS: Final = 5
 STORAGE_ATTEMPTS: Final = 12
 _STORAGE_MIN_BACKOFF_SECONDS: Final = 1.0
 _STORAGE_MAX_BACKOFF_SECONDS: Final = 60.0
-"""In all about 8 minutes: a full disk that somebody makes room on does not end the job."""
+"""In all about 6 minutes: a full disk that somebody makes room on does not end the job."""
 _HOPELESS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG})
 """Before anything has run, these are mistakes in the job, not troubles of the storage."""
 
