@@ -25,7 +25,7 @@ def say(text: str) -> None:
 def show_plan(kubectl: Kubectl, name: str) -> None:
     """Print what the operator chose for a service, and why."""
     plan = ((kubectl.get("llmservice", name) or {}).get("status") or {}).get("plan") or {}
-    say(f"{name}: tensor parallelism {plan.get('tensor')} on {plan.get('product')}: {plan.get('reason')}")
+    say(f"{name}: {plan.get('reason')}")
 
 
 def show_leases(kubectl: Kubectl, name: str) -> None:
@@ -36,7 +36,12 @@ def show_leases(kubectl: Kubectl, name: str) -> None:
         return status if (status.get("leases") or {}).get("active") or status.get("completionTime") else None
 
     status = eventually(leased, what=f"leases of {name}", timeout_seconds=180)
-    say(f"rows {status.get('progress')}, leases {status.get('leases')}, shards {status.get('shards')}")
+    shards = status.get("shards") or {}
+    leases = status.get("leases") or {}
+    say(
+        f"rows {status.get('progress')}; {leases.get('active', 0)} active leases (as the agents say); "
+        f"shards: {shards.get('committed', 0)} of {shards.get('total')} done"
+    )
     for worker in (status.get("workers") or {}).get("items") or []:
         say(f"worker {worker['name']}: {worker.get('state')}, last heartbeat {worker.get('lastHeartbeatTime')}")
 
@@ -85,12 +90,14 @@ def demo() -> None:
     with timeline.step("Two LLMServices: a tiny chat model and all-MiniLM-L6-v2"):
         kubectl.apply((stack.EXAMPLES / "services.yaml").read_text())
         kubectl.wait("condition=Ready", "llmservice/tiny", "llmservice/minilm", timeout_seconds=300)
+        say("(the node pretends to have eight NVIDIA L4, so that pods request GPUs; the engines run on the CPU)")
         show_plan(kubectl, "tiny")
         show_plan(kubectl, "minilm")
     with timeline.step("A chat through the Service"):
         url = "http://tiny.default.svc.cluster.local:8000"
         body = {"model": "tiny", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 12}
         answer = client.in_pod(kubectl.command(), "post", f"{url}/v1/chat/completions", body)
+        say("(the tiny model has random weights: what it writes means nothing, how it is served is real)")
         say(f"answer ({answer['usage']['completion_tokens']} tokens): {answer['choices'][0]['message']['content']!r}")
     with timeline.step("InferenceJob: embeddings of 2,000 rows, from and to the volume"):
         kubectl.apply((stack.EXAMPLES / "embed-fortunes.yaml").read_text())
@@ -111,10 +118,12 @@ def demo() -> None:
     with timeline.step("A further job wakes one of them"):
         kubectl.apply((stack.EXAMPLES / "wake.yaml").read_text())
         kubectl.wait("condition=Complete", "inferencejob/wake", timeout_seconds=300)
+        kubectl.wait("condition=Ready", "llmservice/minilm", timeout_seconds=60)
         say(kubectl("get", "llm,ij"))
     print(f"\n{timeline.summary()}\n")
-    say(f"The cluster is up: export KUBECONFIG={paths.kubeconfig}")
-    say(f"kubectl is at {paths.kubectl}; `make demo-down` removes the cluster.")
+    say("The cluster is up; look around with")
+    say(f"  export KUBECONFIG={paths.kubeconfig}; alias kubectl={paths.kubectl}")
+    say("`make demo-down` removes it.")
 
 
 def main() -> int:

@@ -61,8 +61,10 @@ class ImageBuild:
             RuntimeError: an image could not be built; its output was printed.
         """
         output, _ = self._process.communicate()
-        print(output, end="", flush=True)
+        # The archives' paths, one a line, are for scripts; the steps are indented.
+        print("".join(f"{line}\n" for line in output.splitlines() if line.startswith(" ")), end="", flush=True)
         if self._process.returncode != 0:
+            print(output, end="", flush=True)
             raise RuntimeError("an image could not be built")
         subprocess.run([str(HACK / "images" / "build"), *IMAGES, "--load"], check=True, stdout=subprocess.DEVNULL)
 
