@@ -16,6 +16,7 @@ from typing import BinaryIO, Final, Protocol, TypeVar
 
 import structlog
 
+from vllm_operator.driver.blocking import in_thread
 from vllm_operator.driver.output import FinishedOutput, PartialOutput, Totals
 from vllm_operator.driver.relay import QueueState, StoredResult
 from vllm_operator.driver.requests import RequestTemplate
@@ -350,20 +351,6 @@ def _described(error: OSError) -> str:
     named = f"{what}: {error.filename!r}" if isinstance(error.filename, str) else what
     denied = error.errno in (errno.EACCES, errno.EPERM)
     return f"{named} (the job's user has uid {os.getuid()}, gid {os.getgid()})" if denied else named
-
-
-async def in_thread(step: Callable[[], _Answer]) -> _Answer:
-    """Run something that blocks in a thread. Cancelled, it waits for the thread: no file is closed under its hands."""
-    task = asyncio.ensure_future(asyncio.to_thread(step))
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as error:
-            cancelled = error  # may come more than once
-    if cancelled is not None:
-        raise cancelled
-    return task.result()
 
 
 def _validated(file: BinaryIO, output: PartialOutput) -> InputFacts:
