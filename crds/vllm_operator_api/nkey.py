@@ -49,11 +49,6 @@ def user_seed_from_entropy(entropy: str) -> str:
     return _encode(prefix + hashlib.sha256(text.encode()).digest())
 
 
-def user_public_key(public_key_bytes: bytes) -> str:
-    """The nkey form (``U…``) of a raw Ed25519 public key."""
-    return _encode(bytes([_USER_PREFIX]) + public_key_bytes)
-
-
 def read_user_seed(directory: str | Path) -> str:
     """The user seed that a mounted Secret holds.
 
