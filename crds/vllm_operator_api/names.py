@@ -31,6 +31,8 @@ FENCED_AT_ANNOTATION: Final = f"{GROUP}/fenced-at"
 """On engine pods: RFC 3339 time at which the operator took the pod out of routing in order to put the service to
 sleep."""
 
+PLAN_KEY_ANNOTATION: Final = f"{GROUP}/plan-key"
+"""On an engine's pod: which plan it was made from."""
 PLAN_ANNOTATION: Final = f"{GROUP}/plan"
 """On the Deployment of a service: the plan it was made from, so that a plan lives as long as what it was made from."""
 

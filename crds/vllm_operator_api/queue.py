@@ -222,6 +222,21 @@ class EngineReport(Message):
     """Inference requests since the engine's start: catches those wholly between two heartbeats."""
 
 
+class KvCacheReport(Message):
+    """The KV cache that the engine made at its start: labels of its metric ``vllm:cache_config_info``."""
+
+    engines: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Data-parallel engines behind the one HTTP server."""
+    blocks: Annotated[int, Field(ge=0, le=MAX_COUNT)]
+    """``num_gpu_blocks``: the sum over ``engines`` (v1/engine/core_client.py:853)."""
+    block_tokens: Annotated[int, Field(ge=1, le=MAX_COUNT)]
+    """``block_size``; of a hybrid model as the engine enlarged it."""
+    tokens: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
+    """``kv_cache_size_tokens``, of one engine (v1/engine/core_client.py:861). None: a vLLM that does not tell it."""
+    max_concurrency: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    """``kv_cache_max_concurrency``: requests of full length that one engine holds at a time. None: not told."""
+
+
 class Heartbeat(Message):
     """Sent by an agent every ``heartbeatSeconds`` and at once when its state or its leases change."""
 
@@ -236,6 +251,8 @@ class Heartbeat(Message):
     sequence: Annotated[int, Field(ge=0)]
     engine: EngineReport | None = None
     """None: the engine does not answer (it loads, hangs or is gone); never a reason to call it idle."""
+    kv_cache: KvCacheReport | None = None
+    """None: not read yet, or an engine without one. Read once per start of the engine."""
     leases: list[LeaseReport] = []
 
 

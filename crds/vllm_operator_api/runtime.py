@@ -7,9 +7,19 @@ message.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from vllm_operator_api.model import ModelFacts
 
 RUNTIME_CONFIG_ENV: Final = "VLLM_RUNTIME_CONFIG"
 """JSON of ``RuntimeConfig`` for the engine container."""
@@ -19,7 +29,15 @@ MODEL_FACTS_CONFIG_ENV: Final = "VLLM_OPERATOR_MODEL_FACTS_CONFIG"
 """JSON of ``ModelFactsConfig`` for a model-facts reader."""
 POD_NAME_ENV: Final = "POD_NAME"
 POD_UID_ENV: Final = "POD_UID"
+POD_IP_ENV: Final = "POD_IP"
 NODE_NAME_ENV: Final = "NODE_NAME"
+
+GROUP_LEADER_ENV: Final = "LWS_LEADER_ADDRESS"
+GROUP_SIZE_ENV: Final = "LWS_GROUP_SIZE"
+GROUP_INDEX_ENV: Final = "LWS_WORKER_INDEX"
+"""Set by the LeaderWorkerSet controller in every container of a group; the leader's index is 0
+(leaderworkerset.x-k8s.io/v1)."""
+MAX_ENGINE_NODES: Final = 64
 
 ENGINE_PORT: Final = 8000
 SUPERVISOR_PORT: Final = 8081
@@ -29,6 +47,8 @@ MODEL_MOUNT_PATH: Final = "/mnt/model"
 """Where a ``pvc://`` model's claim is mounted, read-only."""
 QUEUE_CREDENTIALS_MOUNT_PATH: Final = "/var/run/secrets/vllm-operator/queue"
 """Where the Secret with the queue credentials is mounted: file ``seed`` (an nkey user seed) or ``entropy``."""
+HUB_TOKEN_MOUNT_PATH: Final = "/var/run/secrets/vllm-operator/hub"  # noqa: S105 - a path, not the token
+"""Where the Secret with the model hub's token is mounted: file ``token``."""
 HOME_PATH: Final = "/home/vllm"
 TMP_PATH: Final = "/tmp"  # noqa: S108 - an emptyDir of the pod's own
 INPUT_MOUNT_PATH: Final = "/mnt/input"
@@ -95,6 +115,8 @@ class RuntimeConfig(Document):
     """Time requests in flight get after SIGTERM (vLLM's --shutdown-timeout)."""
     agent: AgentConfig | None = None
     """None: no queue; the engine serves HTTP only."""
+    nodes: Annotated[int, Field(ge=1, le=MAX_ENGINE_NODES)] = 1
+    """Pods that one engine spans. Above 1 the pod is one of a LeaderWorkerSet's group, and ``LWS_*`` say which."""
 
 
 class VolumeInput(Document):
@@ -138,44 +160,9 @@ class ModelFactsConfig(Document):
     hub_repository: str | None = None
     hub_revision: str | None = None
     hub_endpoint: str | None = None
-
-
-Dimension = Annotated[int, Field(ge=1, le=2**31)]
-Tokens = Annotated[int, Field(ge=1, le=2**40)]
-ModelName = Annotated[str, Field(max_length=128)]
-"""Bounds of facts. A termination message is written in the user's namespace, by whoever may run a pod there: what is
-beyond them is no fact, and no arithmetic is done with it."""
-
-
-class ModelFacts(Document):
-    """What the planner needs to know of a model; the reader's termination message on success.
-
-    Numbers are as in the model's ``config.json``; ``weights_bytes`` is the sum of the safetensors files that vLLM
-    loads.
-    """
-
-    source: str
-    """Where it was read, for the user."""
-    architecture: ModelName
-    model_type: ModelName | None = None
-    hidden_size: Dimension
-    layers: Dimension
-    attention_heads: Dimension
-    kv_heads: Dimension
-    head_dim: Dimension
-    latent_dim: Dimension | None = None
-    """Width of the latent that multi-head latent attention caches per token and layer; None: plain (grouped)
-    attention."""
-    intermediate_size: Dimension | None = None
-    moe_intermediate_size: Dimension | None = None
-    """Of one expert; None: the model has no experts."""
-    experts_per_token: Dimension | None = None
-    vocab_size: Dimension
-    max_position_embeddings: Tokens | None = None
-    dtype: ModelName | None = None
-    quantization: ModelName | None = None
-    weights_bytes: Annotated[int, Field(ge=1, le=10**15)]
-    revision: str | None = None
+    """A mirror of the hub; None: the public one."""
+    hub_token_file: str | None = None
+    """File with a token for the hub, from a mounted Secret; None: it is asked without one."""
 
 
 class ModelFactsError(Document):
@@ -184,13 +171,88 @@ class ModelFactsError(Document):
     reason: str
     """A value of ``conditions.Reason``."""
     message: str
+    retry_after_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = None
+    """How long the hub asks to wait; None: it does not say."""
+
+
+def _whole_pattern(facts: ModelFacts) -> ModelFacts:
+    """A letter that names no shape would be an error wherever the facts are used."""
+    last = chr(ord("a") + len(facts.layer_shapes) - 1)
+    if any(not "a" <= letter <= last for letter in set(facts.layer_pattern)):
+        raise ValueError(f"layer_pattern has letters beyond {last}, the last of {len(facts.layer_shapes)} layer_shapes")
+    return facts
+
+
+CheckedModelFacts = Annotated[ModelFacts, AfterValidator(_whole_pattern)]
+"""Facts from untrusted bytes. A termination message is written in the user's namespace, by whoever may run a pod there:
+what is beyond the bounds of ``model.py`` is no fact, and no arithmetic is done with it."""
 
 
 class ModelFactsResult(Document):
     """The reader's termination message: exactly one of the two."""
 
-    facts: ModelFacts | None = None
+    facts: CheckedModelFacts | None = None
     error: ModelFactsError | None = None
+
+
+Gib = Annotated[float, Field(ge=0, le=1e6)]
+"""GiB, as vLLM prints them: two decimals."""
+LengthTokens = Annotated[int, Field(ge=1, le=2**40)]
+
+
+class NoCacheBlocks(Document):
+    """Nothing of the engine's share of memory is left for the KV cache (v1/core/kv_cache_utils.py:1009)."""
+
+    kind: Literal["no_cache_blocks"] = "no_cache_blocks"
+
+
+class LengthTooLong(Document):
+    """The KV cache is smaller than one request of full length (v1/core/kv_cache_utils.py:1021). Sizes are per GPU."""
+
+    kind: Literal["length_too_long"] = "length_too_long"
+    length_tokens: LengthTokens
+    needed_gib: Gib
+    available_gib: Gib
+    longest_tokens: LengthTokens | None = None
+    """What would fit, by the engine's own estimate; None: it gives none."""
+
+
+class GpuOutOfMemory(Document):
+    """An allocation failed: weights, activations or CUDA graphs need more than the GPU has."""
+
+    kind: Literal["gpu_oom"] = "gpu_oom"
+    tried_gib: Gib | None = None
+    """The allocation that failed; None: it is not told."""
+
+
+class FreeMemoryBelowUtilization(Document):
+    """Something else holds memory of the GPU that the engine was to take (v1/worker/utils.py:761)."""
+
+    kind: Literal["free_memory_below_utilization"] = "free_memory_below_utilization"
+    free_gib: Gib
+    total_gib: Gib
+    desired_gib: Gib
+
+
+class IllegalParallelism(Document):
+    """The model cannot be cut into so many parts, or there are fewer GPUs than parts."""
+
+    kind: Literal["parallelism"] = "parallelism"
+
+
+EngineFault = Annotated[
+    NoCacheBlocks | LengthTooLong | GpuOutOfMemory | FreeMemoryBelowUtilization | IllegalParallelism,
+    Field(discriminator="kind"),
+]
+"""What the planner can draw a conclusion from."""
+
+
+def _known_fault(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
+    """None for a fault of a newer runtime: the message beside it is still worth reading."""
+    try:
+        return parse(value)
+    except ValidationError:
+        return None
 
 
 class EngineExit(Document):
@@ -201,3 +263,5 @@ class EngineExit(Document):
     exit_code: int
     message: str
     """The engine's own last error, as a user would want to read it."""
+    fault: Annotated[EngineFault | None, WrapValidator(_known_fault)] = None
+    """The message in numbers, where it is about memory or parallelism."""

@@ -15,6 +15,7 @@ from uuid import uuid4
 import kopf
 import structlog
 import uvloop
+from pydantic import ValidationError
 
 from vllm_operator import handlers
 from vllm_operator.engine.cache import ObjectCache
@@ -33,15 +34,18 @@ from vllm_operator.kube.aiohttp_client import AiohttpKubeClient
 from vllm_operator.kube.connection import Connection, ConnectionSettingsError, discover
 from vllm_operator.kube.errors import KubeError
 from vllm_operator.kube.kinds import INFERENCE_JOB, LLM_SERVICE, NODE, Manifest, ObjectRef
+from vllm_operator.llmservice.cluster_inventory import ClusterInventory
+from vllm_operator.llmservice.cluster_sources import ClusterSources, serves_leader_worker_sets
 from vllm_operator.llmservice.reconcile import LLMServiceReconciler
 from vllm_operator.observability.http import ObservabilityServer, measure_loop_lag
 from vllm_operator.observability.logging import configure_logging
 from vllm_operator.observability.metrics import OperatorMetrics
+from vllm_operator.planner.inventory.profiles import parse_profiles
 from vllm_operator.queue.admin import JetStreamAdmin
 from vllm_operator.queue.connection import QueueConnection
 from vllm_operator.queue.monitor import QueueMonitor
 from vllm_operator.queue.view import QueueUnavailableError
-from vllm_operator.routing import WATCHED, Router, slim_node
+from vllm_operator.routing import WATCHED, WATCHED_WITH_GROUPS, Router, slim_node
 from vllm_operator.settings import Settings
 from vllm_operator_api.names import (
     APPLIED_HASH_ANNOTATION,
@@ -58,6 +62,7 @@ _STUCK_SECONDS: Final = 600.0
 _SWEEP_SECONDS: Final = 60.0
 _SWEEP_DEBOUNCE_SECONDS: Final = 2.0
 _RELIST_SECONDS: Final = 600.0
+_GROUPS_SECONDS: Final = 10.0
 _SHUTDOWN_SECONDS: Final = 4.0
 _log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -65,8 +70,10 @@ _log: Final = structlog.stdlib.get_logger(__name__)
 class Operator:
     """One operator process. ``run`` once."""
 
-    def __init__(self, settings: Settings, connection: Connection) -> None:
+    def __init__(self, settings: Settings, connection: Connection, *, leader_worker_sets: bool) -> None:
+        """``leader_worker_sets``: the cluster has that kind, so that it can be watched."""
         clock = SystemClock()
+        self._watched = WATCHED_WITH_GROUPS if leader_worker_sets else WATCHED
         self._settings = settings
         self._connection = connection
         self._namespaces = tuple(name.strip() for name in settings.watch_namespaces.split(",") if name.strip())
@@ -78,14 +85,31 @@ class Operator:
             observer=self._metrics.api_request,
         )
         self._cache = ObjectCache(
-            watched=[kind.kind for kind, _ in WATCHED], owner_uid_label=OWNER_UID_LABEL, slim={NODE.kind: slim_node}
+            watched=[kind.kind for kind, _ in self._watched],
+            owner_uid_label=OWNER_UID_LABEL,
+            slim={NODE.kind: slim_node},
         )
         self._queue = KeyedWorkQueue()
-        self._router = Router(self._cache, self._queue.add, self._on_parent_gone, self._on_relisted)
+        self._cluster = ClusterInventory(
+            self._cache,
+            parse_profiles(settings.accelerator_profiles),
+            on_change=self._on_inventory_changed,
+        )
+        self._cluster_sources = ClusterSources(
+            self._client,
+            self._cache,
+            self._cluster,
+            clock,
+            count_pods=not self._namespaces,
+            on_change=self._queue.add,
+        )
+        self._router = Router(
+            self._cache, self._queue.add, self._on_parent_gone, self._on_relisted, self._cluster.node_changed
+        )
         self._lister = Lister(
             self._client,
             self._cache,
-            [Watch(kind, selector) for kind, selector in WATCHED],
+            [Watch(kind, selector) for kind, selector in self._watched],
             self._namespaces,
             self._router.changed,
         )
@@ -114,6 +138,7 @@ class Operator:
             status_writer=self._status_writer,
             events=events,
             queue=self._monitor,
+            cluster=self._cluster,
             settings=settings,
             clock=clock,
         )
@@ -183,7 +208,12 @@ class Operator:
         await self._queue_connection.start()
         await self._monitor.start()
         await self._lister.start()
-        _log.info("cache synced", **{kind.plural: self._cache.count(kind.kind) for kind, _ in WATCHED})
+        _log.info("cache synced", **{kind.plural: self._cache.count(kind.kind) for kind, _ in self._watched})
+        await self._cluster.read_all()
+        await self._cluster_sources.look()
+        self._spawn(self._cluster.run(), "inventory")
+        self._spawn(self._cluster_sources.run(), "inventory sources")
+        self._spawn(self._wait_for_groups(), "leader worker sets")
         self._spawn(self._controller.run(), "controller")
         self._spawn(self._lister.run(_RELIST_SECONDS), "relist")
         self._spawn(self._sweep(), "sweep")
@@ -202,8 +232,8 @@ class Operator:
 
     async def _watch(self, watching: asyncio.Event) -> None:
         await kopf.operator(
-            registry=handlers.build_registry(WATCHED, self._router.observe, self._connection),
-            settings=handlers.build_settings(WATCHED),
+            registry=handlers.build_registry(self._watched, self._router.observe, self._connection),
+            settings=handlers.build_settings(self._watched),
             # kopf's own guess asks the system for the user's name, and the image's numeric user has none.
             identity=cast("Any", self._settings.pod_name),
             standalone=True,
@@ -212,6 +242,14 @@ class Operator:
             stop_flag=self._stop_kopf,
             ready_flag=watching,
         )
+
+    async def _wait_for_groups(self) -> None:
+        """End the process, to be started again, when a kind appears that it should watch and does not."""
+        while True:
+            await asyncio.sleep(_GROUPS_SECONDS)
+            if self._cluster.leader_worker_set and self._watched is not WATCHED_WITH_GROUPS:
+                _log.info("LeaderWorkerSets were installed: the operator ends, to watch them when it is started again")
+                self._stop.set()
 
     async def _sweep(self) -> None:
         """Remove what custom resources left in the queue: every minute, and soon after one of them was deleted."""
@@ -271,6 +309,9 @@ class Operator:
         self._cache.drop_unwatched_children(uid)
         self._sweep_soon.set()
 
+    def _on_inventory_changed(self) -> None:
+        self._router.services_changed()
+
     def _on_relisted(self) -> None:
         if self._watching:
             self._lister.request()
@@ -291,9 +332,25 @@ class Operator:
             self._metrics.cache_objects.labels(kind).set(self._cache.count(kind))
 
 
+async def _has_leader_worker_sets(connection: Connection) -> bool:
+    """Asked once before anything is watched; False also where nobody answers, and then they are found later."""
+    client = AiohttpKubeClient(connection, user_agent=f"vllm-operator/{version('vllm-operator')}")
+    await client.start()
+    try:
+        return await serves_leader_worker_sets(client) is True
+    finally:
+        await client.stop()
+
+
 def run() -> int:
     """Entry point of ``vllm-operator run``: settings from the environment. Returns the exit status."""
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        configure_logging("INFO")
+        for problem in error.errors():
+            _log.error("cannot start", setting=".".join(map(str, problem["loc"])), problem=problem["msg"])
+        return 2
     configure_logging(settings.log_level)
     try:
         connection = discover()
@@ -303,7 +360,8 @@ def run() -> int:
     _log.info("starting", version=version("vllm-operator"), server=connection.server, pod=settings.pod_name)
 
     async def main() -> int:
-        return await Operator(settings, connection).run()
+        groups = await _has_leader_worker_sets(connection)
+        return await Operator(settings, connection, leader_worker_sets=groups).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())

@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from vllm_operator.engine.cache import ObjectCache
-from vllm_operator.kube.kinds import DEPLOYMENT, INFERENCE_JOB, JOB, LLM_SERVICE, NODE, POD, SERVICE, Key, Manifest
+from vllm_operator.kube.kinds import (
+    DEPLOYMENT,
+    INFERENCE_JOB,
+    JOB,
+    LEADER_WORKER_SET,
+    LLM_SERVICE,
+    NODE,
+    POD,
+    SERVICE,
+    Key,
+    Manifest,
+)
 from vllm_operator.kube.kinds import ObjectRef as Ref
 from vllm_operator_api.names import MANAGED_BY_LABEL, MANAGED_BY_VALUE, OWNER_KIND_LABEL, OWNER_NAME_LABEL
 
@@ -22,6 +33,8 @@ WATCHED: Final = (
     (POD, OWN_CHILDREN),
 )
 """Kinds and label selectors, in the order of the first list."""
+WATCHED_WITH_GROUPS: Final = (*WATCHED, (LEADER_WORKER_SET, OWN_CHILDREN))
+"""The same where the cluster has LeaderWorkerSets: a watch of a kind that does not exist fails for ever."""
 _PARENTS: Final = frozenset({LLM_SERVICE.kind, INFERENCE_JOB.kind})
 
 
@@ -38,12 +51,17 @@ class Router:
         enqueue: Callable[[Key], None],
         on_parent_gone: Callable[[Manifest], None],
         on_relisted: Callable[[], None],
+        on_node_changed: Callable[[str], None] | None = None,
     ) -> None:
-        """``on_relisted`` is called for each object that a watch lists because it begins (anew)."""
+        """``on_relisted`` is called for each object that a watch lists because it begins (anew).
+
+        ``on_node_changed`` is called with the name of a node before the services that it concerns are enqueued.
+        """
         self._cache = cache
         self._enqueue = enqueue
         self._on_parent_gone = on_parent_gone
         self._on_relisted = on_relisted
+        self._on_node_changed = on_node_changed
         self._keys_by_uid: dict[str, Key] = {}
 
     def observe(self, event_type: str | None, manifest: Manifest) -> None:
@@ -73,8 +91,15 @@ class Router:
                 self._on_parent_gone(manifest)
             else:
                 self._keys_by_uid[uid] = Key.of(manifest)
+        elif manifest["kind"] == NODE.kind and self._on_node_changed is not None:
+            self._on_node_changed(manifest["metadata"]["name"])
         for key in concerned(manifest, self._cache):
             self._enqueue(key)
+
+    def services_changed(self) -> None:
+        """Something changed that concerns every LLMService (which accelerators there are)."""
+        for service in self._cache.list(LLM_SERVICE.kind):
+            self._enqueue(Key.of(service))
 
     def parent_changed(self, uid: str) -> None:
         """Something outside the cluster's objects (the queue) changed about the custom resource of this uid."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from vllm_operator.planner.inventory.profiles import parse_profiles
 
 
 class Settings(BaseSettings):
@@ -22,6 +24,9 @@ class Settings(BaseSettings):
     agent_credentials_secret: str = Field(default="vllm-operator-queue-agent", description="In users' namespaces.")
     driver_credentials_secret: str = Field(default="vllm-operator-queue-driver", description="In users' namespaces.")
     hub_endpoint: str = Field(default="", description="Mirror of the model hub for facts readers and engines.")
+    accelerator_profiles: str = Field(
+        default="[]", description="JSON list of profiles of accelerator nodes (planner/inventory/profiles.py)."
+    )
     cluster_domain: str = Field(default="cluster.local")
     reconcile_workers: int = Field(default=8, ge=1, le=64)
     resync_seconds: float = Field(default=600.0, gt=0)
@@ -37,3 +42,9 @@ class Settings(BaseSettings):
     leader_election: bool = Field(default=True)
     lease_duration_seconds: float = Field(default=15.0)
     log_level: str = Field(default="INFO")
+
+    @field_validator("accelerator_profiles")
+    @classmethod
+    def _check_profiles(cls, text: str) -> str:
+        parse_profiles(text)
+        return text

@@ -1,6 +1,6 @@
 """Print, as JSON, what the installed vLLM understands: its server's options and its model architectures.
 
-    python3 -m vllm_runtime.dump_engine_options [-o FILE] [--image-facts FILE]
+    python3 -m vllm_runtime.dump_engine_options [-o FILE] [--image-facts FILE] [--inspect-models]
 
 Run where vLLM is installed: once when an image is built (`/etc/vllm-runtime/engine-options.json`), and once per pinned
 version for the copy that the operator carries (`vllm_operator/planner/data/vllm-<version>.json`). Everything is taken
@@ -13,6 +13,13 @@ The output is an object, sorted and stable:
   `type` ("int", "str", "bool", "json", … or null), `metavar` or null, `nargs` or null, `repeatable`.
 - `architectures`: every name that a model's `config.json` may give in `architectures` and that this vLLM serves.
 - `poolingArchitectures`: those that only pool (embeddings, scores, classes): vLLM does not generate text with them.
+- `quantizationMethods`: every name that vLLM accepts as a quantisation method.
+- `noPipelineArchitectures`, with `--inspect-models`: those whose model class cannot be cut into pipeline stages (it
+  does not implement `SupportsPP`).
+- `uninspectedArchitectures`, with `--inspect-models`: those whose class cannot be imported where this runs.
+
+`--inspect-models` imports every model class (10 to 30 s). The operator's copy is made with it, in an environment that
+also holds what vLLM's CPU build leaves out and model classes import: torchvision, torchaudio, numba, pycountry, timm.
 
 `--image-facts FILE` also writes `vllmVersion` into that JSON object (`/etc/vllm-runtime/image.json`).
 """
@@ -20,6 +27,7 @@ The output is an object, sorted and stable:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -112,16 +120,44 @@ def describe_models() -> tuple[list[str], list[str]]:
     return sorted(everything), sorted(pooling - generating)
 
 
-def dump() -> dict[str, Any]:
+def describe_pipelines() -> tuple[list[str], list[str]]:
+    """Architectures that cannot be cut into pipeline stages, and those whose class cannot be imported here."""
+    registry = importlib.import_module("vllm.model_executor.models.registry")
+    whole, unknown = [], []
+    for name, model in registry.ModelRegistry.models.items():
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # standard output may be the dump itself
+                information = registry._ModelInfo.from_model_cls(model.load_model_cls())  # noqa: SLF001
+        except Exception:  # noqa: BLE001  a model's module may fail in any way where its libraries or devices are missing
+            unknown.append(str(name))
+        else:
+            if not information.supports_pp:
+                whole.append(str(name))
+    if not any(name not in unknown for name in registry.ModelRegistry.models):
+        raise RuntimeError("no model class could be inspected: has vLLM's registry changed?")
+    return sorted(whole), sorted(unknown)
+
+
+def describe_quantization() -> list[str]:
+    """Names of all quantisation methods that a checkpoint or ``--quantization`` may give."""
+    methods = importlib.import_module("vllm.model_executor.layers.quantization").QUANTIZATION_METHODS
+    return sorted(str(method) for method in methods)
+
+
+def dump(*, inspect_models: bool = False) -> dict[str, Any]:
     """Everything of the module docstring's object."""
     parser = _first(_PARSER_MODULES, "make_arg_parser")(_first(_UTILS_MODULES, "FlexibleArgumentParser")())
     architectures, pooling = describe_models()
-    return {
+    document: dict[str, Any] = {
         "vllmVersion": engine_version(),
         "options": describe_options(parser),
         "architectures": architectures,
         "poolingArchitectures": pooling,
+        "quantizationMethods": describe_quantization(),
     }
+    if inspect_models:
+        document["noPipelineArchitectures"], document["uninspectedArchitectures"] = describe_pipelines()
+    return document
 
 
 def main() -> None:
@@ -129,10 +165,11 @@ def main() -> None:
     cli = argparse.ArgumentParser(prog="vllm_runtime.dump_engine_options", description=__doc__.partition("\n")[0])
     cli.add_argument("-o", "--output", type=Path, help="file to write instead of standard output")
     cli.add_argument("--image-facts", type=Path, help="JSON object to write vllmVersion into")
+    cli.add_argument("--inspect-models", action="store_true", help="import every model class and say what it can do")
     arguments = cli.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # importing vLLM logs on standard output
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    text = json.dumps(dump(), indent=1, sort_keys=True, ensure_ascii=True)
+    text = json.dumps(dump(inspect_models=arguments.inspect_models), indent=1, sort_keys=True, ensure_ascii=True)
     # One line per list of plain strings keeps differences readable.
     text = re.sub(r"\[\s+((?:\"[^\"]*\",?\s*)+)\]", lambda m: "[" + " ".join(m.group(1).split()) + "]", text) + "\n"
     if arguments.output:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vllm_runtime.errors import ConfigurationError
+from vllm_runtime.group import EngineGroup
 
 NEVER: Final = re.compile(
     r"^--(?:no-)?(?:middleware|.*-plugin|logits-processors|worker-cls|worker-extension-cls|scheduler-cls"
@@ -20,6 +21,7 @@ NEVER: Final = re.compile(
     r"|host|port|uds|root-path|api-key|hf-token|profiler-config|enable-scale-out|enable-elastic-ep"
     r"|enable-fault-tolerance|enable-prompt-embeds|enable-mm-embeds|enable-log-outputs|enable-tokenizer-info-endpoint"
     r"|trust-.*|allowed-.*|download-dir|otlp-traces-endpoint|shutdown-timeout|api-server-count|headless|ssl-.*"
+    r"|nnodes|node-rank|master-addr|master-port|data-parallel-(?:address|rpc-port|rank|start-rank|size-local|backend|.*-lb)"
     r"|disable-log-stats|help)$"
 )
 """Options that the supervisor sets itself, that run code or that open a route."""
@@ -109,14 +111,18 @@ def model_of(arguments: Sequence[str]) -> str | None:
 
 
 def engine_arguments(
-    defaults: Sequence[str], own: Sequence[str], *, host: str, port: int, middleware: str, shutdown_timeout_seconds: int
+    defaults: Sequence[str],
+    own: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    middleware: str,
+    shutdown_timeout_seconds: int,
+    group: EngineGroup | None = None,
 ) -> list[str]:
     """VLLM's arguments: the image's defaults, the service's, and those that nobody may override."""
-    return [
-        *defaults,
-        *own,
-        "--host", host,
-        "--port", str(port),
-        "--middleware", middleware,
-        "--shutdown-timeout", str(shutdown_timeout_seconds),
-    ]  # fmt: skip
+    arguments = [*defaults, *own]
+    if group is None or not group.follows:
+        arguments += ["--host", host, "--port", str(port), "--middleware", middleware]
+    arguments += ["--shutdown-timeout", str(shutdown_timeout_seconds)]
+    return arguments if group is None else [*arguments, *group.engine_arguments()]

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 from vllm_operator_api.runtime import MAX_TERMINATION_MESSAGE_BYTES, EngineExit
+from vllm_runtime.engine_fault import fault_in
 
 MAX_TAIL_BYTES: Final = 256 * 1024
 """Enough for the tracebacks of eight workers and of the server that follow each other at a failed start."""
@@ -24,6 +25,8 @@ _PYDANTIC_HEAD: Final = re.compile(r"^\d+ validation errors? for (\w+)$")
 _PYDANTIC_DETAIL: Final = re.compile(r" \[type=\w+, input_value=.*\]?$")
 _POINTERS: Final = ("See root cause above", "EngineCore encountered an issue", "WorkerProc initialization failed")
 """Errors that only point at another one."""
+_ASSERTION: Final = re.compile(r"^ {4}assert (.+)$")
+"""Source line of an assertion: where it has no message, the only thing that tells what was wrong."""
 _PLAIN: Final = frozenset({"ValueError", "RuntimeError", "AssertionError", "Exception"})
 """Exception names that tell a user nothing."""
 
@@ -56,8 +59,9 @@ class OutputTail:
 def engine_error(lines: Iterable[str]) -> str | None:
     """The error that a user would want to read in vLLM's output; None when there is none.
 
-    It is the last exception that does not merely point at another one, or argparse's error, or the last line that was
-    logged as an error.
+    It is the last one that is about memory or parallelism (what follows it is other processes' end), else the last
+    exception that does not merely point at another one, or argparse's error, or the last line that was logged as an
+    error.
     """
     by_process: dict[str, list[tuple[int, str]]] = {}
     logged_error: str | None = None
@@ -72,6 +76,9 @@ def engine_error(lines: Iterable[str]) -> str | None:
     # Workers write at the same time: each one's lines are read on their own.
     positioned = sorted(error for own in by_process.values() for error in _errors(own))
     found = [message for _, message in positioned]
+    for error in reversed(found):
+        if fault_in(error) is not None:
+            return error
     telling = [error for error in found if not any(pointer in error for pointer in _POINTERS)]
     if telling:
         return telling[-1]
@@ -82,12 +89,14 @@ def _errors(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
     """The messages of one process's tracebacks and usage errors, each with its position."""
     found: list[tuple[int, str]] = []
     in_traceback = False
+    asserted = ""
     index = 0
     while index < len(lines):
         position, line = lines[index]
         index += 1
         if line.startswith("Traceback (most recent call last):"):
             in_traceback = True
+            asserted = ""
         elif usage := _USAGE.match(line):
             found.append((position, usage[1]))
         elif in_traceback and line and not line.startswith(" "):
@@ -100,7 +109,10 @@ def _errors(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
                 while index < len(lines) and len(details) < MAX_DETAILS and _belongs_to_pydantic(lines[index][1]):
                     details.append(lines[index][1])
                     index += 1
-            found.append((position, _pydantic(details) if details else _plain(match[1], match[2] or "")))
+            message = match[2] or (asserted if match[1] == "AssertionError" else "")
+            found.append((position, _pydantic(details) if details else _plain(match[1], message)))
+        elif in_traceback and (assertion := _ASSERTION.match(line)):
+            asserted = f"assertion failed: {assertion[1]}"
     return found
 
 
@@ -155,7 +167,7 @@ def engine_exit(stage: Literal["start", "serve"], exit_code: int, lines: Iterabl
         message = ended
     elif exit_code < 0:
         message = f"{ended}; its last error: {message}"
-    return EngineExit(stage=stage, exit_code=container_exit_code(exit_code), message=message)
+    return EngineExit(stage=stage, exit_code=container_exit_code(exit_code), message=message, fault=fault_in(message))
 
 
 def render(document: EngineExit) -> bytes:

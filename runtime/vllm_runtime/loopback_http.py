@@ -1,4 +1,7 @@
-"""The few HTTP calls and answers of the supervisor, on asyncio alone: PID 1 stays small."""
+"""The few HTTP calls and answers of the supervisor, on asyncio alone: PID 1 stays small.
+
+Calls go to loopback; a follower of an engine that spans nodes also asks its leader.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
+LOOPBACK: Final = "127.0.0.1"
 MAX_HEAD_BYTES: Final = 16 * 1024
 SERVE_TIMEOUT_SECONDS: Final = 5.0
 
@@ -16,15 +20,21 @@ _PHRASES: Final = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: 
 
 
 async def request_status(
-    method: str, port: int, path: str, timeout_seconds: float, headers: Mapping[str, str] | None = None
+    method: str,
+    port: int,
+    path: str,
+    timeout_seconds: float,
+    headers: Mapping[str, str] | None = None,
+    *,
+    host: str = LOOPBACK,
 ) -> int | None:
-    """Status of a request to a server on loopback; None when there was no answer in time."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", "Content-Length: 0"]
+    """Status of a request; None when there was no answer in time."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", "Content-Length: 0"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(timeout_seconds):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(host, port)
             writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
             await writer.drain()
             status_line = await reader.readline()

@@ -19,6 +19,7 @@ from vllm_runtime.engine_args import OptionTable, engine_arguments, model_of
 from vllm_runtime.environment import engine_environment
 from vllm_runtime.errors import ConfigurationError
 from vllm_runtime.exit_message import render
+from vllm_runtime.group import engine_group
 from vllm_runtime.logs import configure_logging
 from vllm_runtime.model_inspection import use_inspected
 from vllm_runtime.runtime_metrics import RuntimeMetrics
@@ -53,6 +54,8 @@ async def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
     config = read_config(environment)
     image = read_image(settings.image_file)
     OptionTable(_read_json(settings.engine_options_file)).check(config.engine_args)
+    group = engine_group(config.nodes, environment)
+    follows = group is not None and group.follows
     token = secrets.token_urlsafe(32)
     arguments = engine_arguments(
         image.default_args,
@@ -61,19 +64,22 @@ async def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
         port=settings.engine_port,
         middleware=MIDDLEWARE,
         shutdown_timeout_seconds=config.shutdown_grace_seconds,
+        group=group,
     )
     engine_variables = engine_environment(environment, image, config.engine_env, model_of(config.engine_args), token)
     try:
         use_inspected(Path(engine_variables["VLLM_CACHE_ROOT"]))
     except OSError as error:
         _log.warning("vLLM inspects its model classes anew", error=str(error))
-    engine = Process(command=[*settings.engine_command, *arguments], environment=engine_variables)
+    command = settings.follower_command if follows else settings.engine_command
+    engine = Process(command=[*command, *arguments], environment=engine_variables)
     agent = Process(
         command=[sys.executable, "-m", "vllm_runtime.agent"], environment={**environment, CONTROL_TOKEN_ENV: token}
     )
     supervisor = Supervisor(
         engine=engine,
-        agent=agent if config.agent is not None else None,
+        agent=agent if config.agent is not None and not follows else None,
+        leader_host=group.leader_address if group is not None and follows else None,
         engine_port=settings.engine_port,
         control_token=token,
         grace_seconds=config.shutdown_grace_seconds,

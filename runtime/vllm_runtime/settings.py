@@ -21,7 +21,7 @@ IMAGE_FILE_ENV: Final = "VLLM_RUNTIME_IMAGE_FILE"
 ENGINE_OPTIONS_FILE_ENV: Final = "VLLM_RUNTIME_ENGINE_OPTIONS_FILE"
 TERMINATION_MESSAGE_FILE_ENV: Final = "VLLM_RUNTIME_TERMINATION_MESSAGE_FILE"
 ENGINE_COMMAND_ENV: Final = "VLLM_RUNTIME_ENGINE_COMMAND"
-"""JSON list: program and first arguments of the engine."""
+"""JSON list: program and first arguments of the engine, leader and follower alike."""
 ENGINE_HOST_ENV: Final = "VLLM_RUNTIME_ENGINE_HOST"
 ENGINE_PORT_ENV: Final = "VLLM_RUNTIME_ENGINE_PORT"
 SUPERVISOR_PORT_ENV: Final = "VLLM_RUNTIME_SUPERVISOR_PORT"
@@ -32,6 +32,8 @@ CONTROL_TOKEN_ENV: Final = "RUNTIME_CONTROL_TOKEN"  # noqa: S105  a variable's n
 VLLM_SERVER_MODULE: Final = "vllm.entrypoints.openai.api_server"
 """Runs one API server process whatever the data-parallel degree (``vllm serve`` starts one per rank), so that the
 middleware counts every request and vLLM's drain works (measured on vLLM 0.32.0)."""
+VLLM_FOLLOWER_COMMAND: Final = ("vllm.entrypoints.cli.main", "serve")
+"""The server's own module reads ``--headless`` and does not act on it (entrypoints/cli/serve.py:69 does)."""
 MIDDLEWARE: Final = "vllm_runtime.middleware.RuntimeMiddleware"
 
 
@@ -43,6 +45,7 @@ class Settings:
     engine_options_file: Path
     termination_message_file: Path
     engine_command: tuple[str, ...]
+    follower_command: tuple[str, ...]
     engine_host: str
     engine_port: int
     supervisor_port: int
@@ -62,6 +65,7 @@ class Settings:
             engine_options_file=Path(environment.get(ENGINE_OPTIONS_FILE_ENV, ENGINE_OPTIONS_PATH)),
             termination_message_file=Path(environment.get(TERMINATION_MESSAGE_FILE_ENV, TERMINATION_MESSAGE_PATH)),
             engine_command=tuple(command) or (sys.executable, "-m", VLLM_SERVER_MODULE),
+            follower_command=tuple(command) or (sys.executable, "-m", *VLLM_FOLLOWER_COMMAND),
             engine_host=environment.get(ENGINE_HOST_ENV, "0.0.0.0"),
             engine_port=int(environment.get(ENGINE_PORT_ENV, ENGINE_PORT)),
             supervisor_port=int(environment.get(SUPERVISOR_PORT_ENV, SUPERVISOR_PORT)),

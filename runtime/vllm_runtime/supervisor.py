@@ -8,6 +8,9 @@ Ends:
 - SIGTERM: the agent drains, then new requests get 503, then vLLM drains; code 0. While vLLM loads it is ended at once:
   it swallows the first SIGTERM then (measured on vLLM 0.32.0).
 - A second SIGTERM: leases are given back and everything is killed; code 143.
+
+An engine that spans nodes has one supervisor per pod. A follower's asks the leader's HTTP server whether the engine is
+ready, and on SIGTERM keeps its part of the engine until the leader has drained.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import structlog
 
 from vllm_operator_api.runtime import EngineExit
 from vllm_runtime.exit_message import OutputTail, engine_exit
-from vllm_runtime.loopback_http import StatusServer, request_status
+from vllm_runtime.loopback_http import LOOPBACK, StatusServer, request_status
 from vllm_runtime.middleware import DRAIN_PATH, TOKEN_HEADER
 from vllm_runtime.processes import Child, Reaper
 from vllm_runtime.runtime_metrics import RuntimeMetrics
@@ -38,6 +41,9 @@ SECOND_SIGTERM_SECONDS: Final = 1.0
 LOADING_KILL_SECONDS: Final = 4.0
 HEALTH_INTERVAL_SECONDS: Final = 0.25
 HEALTH_TIMEOUT_SECONDS: Final = 2.0
+LEADER_GONE_AFTER: Final = 3
+"""Questions without an answer, half a second apart, after which a follower takes its leader for gone."""
+LEADER_INTERVAL_SECONDS: Final = 0.5
 AGENT_FIRST_PAUSE_SECONDS: Final = 1.0
 AGENT_MAX_PAUSE_SECONDS: Final = 30.0
 AGENT_STABLE_SECONDS: Final = 60.0
@@ -56,13 +62,14 @@ class Process:
 
 
 class Supervisor:
-    """Runs one engine and at most one agent."""
+    """Runs one engine, or this pod's part of one, and at most one agent."""
 
     def __init__(
         self,
         *,
         engine: Process,
         agent: Process | None,
+        leader_host: str | None = None,
         engine_port: int,
         control_token: str,
         grace_seconds: float,
@@ -73,6 +80,7 @@ class Supervisor:
     ) -> None:
         self._engine_process = engine
         self._agent_process = agent
+        self._leader_host = leader_host
         self._engine_port = engine_port
         self._control_token = control_token
         self._grace_seconds = grace_seconds
@@ -123,7 +131,8 @@ class Supervisor:
         _log.info("the engine is ready")
 
     async def _healthy(self) -> bool:
-        return await request_status("GET", self._engine_port, "/health", HEALTH_TIMEOUT_SECONDS) == 200
+        host = self._leader_host or LOOPBACK
+        return await request_status("GET", self._engine_port, "/health", HEALTH_TIMEOUT_SECONDS, host=host) == 200
 
     async def _keep_agent(self, process: Process) -> None:
         loop = asyncio.get_running_loop()
@@ -167,7 +176,10 @@ class Supervisor:
         if self._agent is not None and not self._agent.ended.done():
             self._agent.signal(signal.SIGTERM)
             await self._until(self._agent.ended, self._grace_seconds + LAST_WORDS_SECONDS, deadline, engine.ended)
-        if self._ready or await self._healthy():
+        if self._leader_host is not None:
+            await self._outlast_leader(engine, deadline)
+            await self._end_loading_engine(engine)
+        elif self._ready or await self._healthy():
             await self._drain_engine(engine, deadline)
         else:
             await self._end_loading_engine(engine)
@@ -190,6 +202,15 @@ class Supervisor:
         )
         engine.signal(signal.SIGTERM)
         await self._until(engine.ended, self._grace_seconds + ENGINE_MARGIN_SECONDS, deadline)
+
+    async def _outlast_leader(self, engine: Child, deadline: float) -> None:
+        """Keep this part of the engine while the leader answers: requests in flight need it until they end."""
+        unanswered = 0
+        while unanswered < LEADER_GONE_AFTER and asyncio.get_running_loop().time() < deadline:
+            unanswered = 0 if await self._healthy() else unanswered + 1
+            await self._until(engine.ended, LEADER_INTERVAL_SECONDS, deadline)
+            if engine.ended.done() or self._force.is_set():
+                return
 
     async def _end_loading_engine(self, engine: Child) -> None:
         """VLLM swallows the first SIGTERM while it loads, and needs seconds for the second."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from vllm_operator_api.meta import ApiModel, Condition, DnsLabel, DnsSubdomain, LocalObjectReference, Timestamp
-from vllm_operator_api.v1alpha1.llmservice import LeasesStatus, WorkersStatus
+from vllm_operator_api.v1alpha1.llmservice_status import LeasesStatus, WorkersStatus
 
 Endpoint = Literal["/v1/chat/completions", "/v1/embeddings"]
 RowKey = Annotated[str, Field(min_length=1, max_length=128)]

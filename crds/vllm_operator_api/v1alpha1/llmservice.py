@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vllm_operator_api.meta import ApiModel, Condition, DnsLabel, Timestamp
+from vllm_operator_api.meta import ApiModel, DnsLabel
 from vllm_operator_api.quantities import CPU_QUANTITY_PATTERN, DURATION_PATTERN, QUANTITY_PATTERN
+from vllm_operator_api.v1alpha1.llmservice_status import LLMServiceStatus
 
 ByteQuantity = Annotated[str, Field(max_length=32, pattern=QUANTITY_PATTERN)]
 CpuQuantity = Annotated[str, Field(max_length=32, pattern=CPU_QUANTITY_PATTERN)]
 Duration = Annotated[str, Field(min_length=2, max_length=32, pattern=DURATION_PATTERN)]
+
+
+class SecretKey(ApiModel):
+    """A key of a Secret in this namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] = Field(
+        description="Name of the Secret."
+    )
+    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = Field(
+        default="token", description="Key in it."
+    )
+
+
+class ModelFactsOverride(ApiModel):
+    """Facts of the model that are given instead of read."""
+
+    weights_gib: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
+        default=None, alias="weightsGiB", description="Size of the weights that vLLM loads, in GiB."
+    )
+    config: Annotated[str, Field(min_length=2, max_length=65536)] | None = Field(
+        default=None, description="The text of the model's config.json; nothing is read from the model then."
+    )
 
 
 class ModelSource(ApiModel):
@@ -57,31 +80,78 @@ class ModelSource(ApiModel):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         default="auto", description="Data type of weights and activations. `auto`: that of the model's configuration."
     )
+    quantization: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_-]+$")] | None = Field(
+        default=None,
+        description="vLLM's --quantization, such as `fp8`. Default: as the checkpoint says.",
+    )
+    token_secret_ref: SecretKey | None = Field(
+        default=None,
+        description="Token for a gated or private hub repository. It is mounted, never read by the operator.",
+    )
+    facts: ModelFactsOverride | None = Field(
+        default=None, description="What the operator should take instead of reading it, for models it cannot read."
+    )
+
+
+def _degree(field: str) -> dict[str, Any]:
+    return {
+        "x-kubernetes-validations": [
+            {
+                "rule": "type(self) == int ? self >= 1 && self <= 64 : self == 'auto'",
+                "message": f"{field} must be 'auto' or a number from 1 to 64",
+            }
+        ]
+    }
+
+
+Degree = Annotated[int, Field(ge=1, le=64)] | Literal["auto"]
 
 
 class Parallelism(ApiModel):
-    """How the model is cut over GPUs."""
+    """How the model is cut over GPUs. What is `auto` is the planner's; its choice and reasons are in `status.plan`."""
 
-    tensor: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+    tensor: Degree = Field(
         default="auto",
         description=(
-            "Tensor-parallel degree = GPUs of one replica. `auto`: the smallest legal degree at which the weights and "
-            "one request of full length fit; the choice and its reason are in `status.plan`."
+            "Tensor-parallel degree. `auto`: a legal degree; with all three `auto` the cut with the fewest GPUs at "
+            "which the weights and concurrency.min requests of full length fit."
         ),
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {
-                    "rule": "type(self) == int ? self >= 1 && self <= 64 : self == 'auto'",
-                    "message": "tensor must be 'auto' or a number from 1 to 64",
-                }
-            ]
-        },
+        json_schema_extra=_degree("tensor"),
+    )
+    pipeline: Degree = Field(
+        default="auto",
+        description="Pipeline stages, inside a node or over nodes.",
+        json_schema_extra=_degree("pipeline"),
+    )
+    data: Degree = Field(
+        default="auto",
+        description="Data-parallel copies of attention in one replica, for mixtures of experts.",
+        json_schema_extra=_degree("data"),
+    )
+    expert: bool | None = Field(
+        default=None, description="Whole experts per GPU instead of a slice of each. Default: with data copies only."
+    )
+    max_gpus_per_pod: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None, alias="maxGPUsPerPod", description="Most GPUs of one pod. Default: as many as a node has."
+    )
+    allow_multi_node: bool = Field(
+        default=False, description="Whether a replica may span nodes; needs LeaderWorkerSet in the cluster."
+    )
+    on_insufficient_memory: Literal["Escalate", "Report"] = Field(
+        default="Escalate",
+        description=(
+            "What to do when an engine finds less memory than predicted: plan again with what it found (at most twice "
+            "per spec, and only degrees that are `auto`), or only report."
+        ),
     )
 
 
 class Concurrency(ApiModel):
     """How many requests one replica works on at a time."""
 
+    min: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=1, description="Requests of full length that the KV cache must hold at once; more may need more GPUs."
+    )
     target: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=64,
         description="Requests that one engine batches at a time (vLLM's --max-num-seqs); more wait in the engine.",
@@ -94,14 +164,29 @@ class Accelerator(ApiModel):
     resource_name: Annotated[str, Field(min_length=3, max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = (
         Field(default="nvidia.com/gpu", description="Extended resource that a GPU is requested by.")
     )
+    products: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9._-]+$")]], Field(max_length=16)
+    ] = Field(
+        default=[],
+        description="Products that may be used, the preferred first, as the nodes are labelled. Default: any.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
 
 
 class EngineResources(ApiModel):
     """Resources of an engine container beside its GPUs."""
 
-    cpu: CpuQuantity = Field(default="1", description="CPU request.")
-    memory: ByteQuantity = Field(default="4Gi", description="Memory request and limit, shared memory included.")
-    shm: ByteQuantity = Field(default="1Gi", description="Size of /dev/shm, which is memory.")
+    cpu: CpuQuantity | None = Field(default=None, description="CPU request. Default: 1 per GPU.")
+    memory: ByteQuantity | None = Field(
+        default=None,
+        description=(
+            "Memory request and limit, shared memory included. Default: 3Gi per GPU, shm, and the largest file of "
+            "weights, up to 5Gi."
+        ),
+    )
+    shm: ByteQuantity | None = Field(
+        default=None, description="Size of /dev/shm, which is memory. Default: 1Gi per GPU of the pod."
+    )
 
 
 class EnvVar(ApiModel):
@@ -134,6 +219,9 @@ class Engine(ApiModel):
     )
     kv_cache_memory: ByteQuantity | None = Field(
         default=None, description="Memory of the KV cache per GPU. Default: what is left after the weights."
+    )
+    kv_cache_dtype: Literal["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
+        default="auto", description="Data type of the KV cache. `auto`: the model's, or what the checkpoint asks for."
     )
     enforce_eager: bool = Field(
         default=False, description="No compilation and no CUDA graphs: quicker start, slower answers."
@@ -181,105 +269,6 @@ class LLMServiceSpec(ApiModel):
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = Field(
         default=None, description="Runtime image. Default: the one the operator was installed with."
     )
-
-
-class PredictedUse(ApiModel):
-    """What the planner expects, per GPU. Numbers are strings with one decimal: a CRD has no floats."""
-
-    weights_gib: Annotated[str, Field(max_length=16)] | None = Field(
-        default=None, alias="weightsGiB", description="Memory of the model's weights."
-    )
-    overhead_gib: Annotated[str, Field(max_length=16)] | None = Field(
-        default=None, alias="overheadGiB", description="Memory of activations, CUDA graphs and the engine itself."
-    )
-    kv_cache_gib: Annotated[str, Field(max_length=16)] | None = Field(
-        default=None, alias="kvCacheGiB", description="Memory of the KV cache."
-    )
-    kv_cache_tokens: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Tokens that the KV cache holds, over all GPUs of the replica."
-    )
-    max_concurrency: Annotated[str, Field(max_length=16)] | None = Field(
-        default=None, description="Requests of full length that the KV cache holds."
-    )
-
-
-class PlanStatus(ApiModel):
-    """What the planner chose, and why."""
-
-    tensor: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Tensor-parallel degree.")
-    gpus: Annotated[int, Field(ge=0)] | None = Field(default=None, description="GPUs of one replica.")
-    product: Annotated[str, Field(max_length=253)] | None = Field(default=None, description="GPU product planned for.")
-    max_length: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Longest request in tokens.")
-    architecture: Annotated[str, Field(max_length=253)] | None = Field(default=None, description="From config.json.")
-    reason: Annotated[str, Field(max_length=1024)] | None = Field(default=None, description="Why this degree.")
-    legal_tensor: Annotated[list[int], Field(max_length=64)] | None = Field(
-        default=None,
-        description="Legal degrees up to the GPUs of a node.",
-        json_schema_extra={"x-kubernetes-list-type": "atomic"},
-    )
-    predicted: PredictedUse | None = None
-
-
-class WorkerStatus(ApiModel):
-    """One engine pod with its agent, as of its last heartbeat."""
-
-    name: Annotated[str, Field(max_length=253)] = Field(description="Name of the pod.")
-    node: Annotated[str, Field(max_length=253)] | None = Field(default=None, description="Node that it runs on.")
-    state: Annotated[str, Field(max_length=32)] | None = Field(
-        default=None, description="starting, running, draining, stopping; stale when no heartbeat comes."
-    )
-    in_flight: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Requests the engine is working on."
-    )
-    leases: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Shards the agent holds.")
-    last_heartbeat_time: Timestamp | None = Field(default=None, description="When the agent was last heard of.")
-
-
-class WorkersStatus(ApiModel):
-    """The agents."""
-
-    ready: Annotated[int, Field(ge=0)] = Field(default=0, description="Agents whose engine takes work.")
-    stale: Annotated[int, Field(ge=0)] = Field(default=0, description="Agents that are not heard of any more.")
-    items: Annotated[list[WorkerStatus], Field(max_length=16)] = Field(
-        default=[],
-        description="At most 16 of them.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-    )
-
-
-class LeasesStatus(ApiModel):
-    """Shards under lease."""
-
-    active: Annotated[int, Field(ge=0)] = Field(default=0, description="Shards that agents hold.")
-    oldest_seconds: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Age in seconds of the lease held longest."
-    )
-
-
-class LLMServiceStatus(ApiModel):
-    """What is. Written by the operator only."""
-
-    observed_generation: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Generation of the object that this status is of."
-    )
-    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        default=[],
-        description="What holds, and why; the reason of Ready is the service's state.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-    )
-    desired_replicas: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Replicas that should be.")
-    replicas: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Replicas that are.")
-    ready_replicas: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Replicas that answer requests."
-    )
-    ready: Annotated[str, Field(max_length=16)] | None = Field(
-        default=None, description="`<ready>/<desired>` replicas."
-    )
-    url: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Base URL inside the cluster.")
-    plan: PlanStatus | None = None
-    workers: WorkersStatus | None = None
-    leases: LeasesStatus | None = None
-    last_activity_time: Timestamp | None = Field(default=None, description="When the engines last worked on a request.")
 
 
 class LLMService(ApiModel):

@@ -26,7 +26,7 @@ from vllm_operator_api.v1alpha1.inferencejob import (
     ShardsStatus,
     UsageStatus,
 )
-from vllm_operator_api.v1alpha1.llmservice import LeasesStatus, WorkersStatus, WorkerStatus
+from vllm_operator_api.v1alpha1.llmservice_status import LeasesStatus, WorkersStatus, WorkerStatus
 
 MAX_WORKERS: Final = 16
 _STEP_SECONDS: Final = 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -75,23 +75,35 @@ class AiohttpKubeClient:
         """Read one object."""
         return await self._request("get", "GET", BY_KIND[ref.kind], ref.namespace, ref.name)
 
-    async def list(self, kind: Kind, *, namespace: str | None = None, label_selector: str | None = None) -> ObjectList:
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        from_cache: bool = False,
+    ) -> ObjectList:
         """Read all objects of a kind (of one namespace, or of all that this client covers)."""
+        # With resourceVersion=0 the server ignores a limit.
+        query = {"resourceVersion": "0"} if from_cache else {"limit": str(_PAGE_SIZE)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
         if namespace is not None or not kind.namespaced or not self._namespaces:
-            return await self._list(kind, namespace or "", label_selector)
-        lists = [await self._list(kind, each, label_selector) for each in self._namespaces]
+            return await self._list(kind, namespace or "", query)
+        lists = [await self._list(kind, each, query) for each in self._namespaces]
         return ObjectList(
             items=tuple(item for each in lists for item in each.items),
             # The oldest: what is newer than it is not known to be gone.
             resource_version=min((each.resource_version for each in lists), key=_version),
         )
 
-    async def _list(self, kind: Kind, namespace: str, label_selector: str | None) -> ObjectList:
+    async def _list(self, kind: Kind, namespace: str, query: Mapping[str, str]) -> ObjectList:
         """In pages. When the server drops the rest of a paged list, it starts over with one page for all."""
         items: list[Manifest] = []
-        query: dict[str, str] = {"limit": str(_PAGE_SIZE)}
-        if label_selector:
-            query["labelSelector"] = label_selector
+        query = dict(query)
         while True:
             try:
                 page = await self._request("list", "GET", kind, namespace, query=query)
@@ -99,7 +111,7 @@ class AiohttpKubeClient:
                 if error.status != 410 or "continue" not in query:
                     raise
                 items.clear()
-                query = {key: value for key, value in query.items() if key == "labelSelector"}
+                query = {key: value for key, value in query.items() if key in ("labelSelector", "fieldSelector")}
                 continue
             identity = {"apiVersion": kind.api_version, "kind": kind.kind}
             items.extend({**item, **identity} for item in page.get("items") or ())

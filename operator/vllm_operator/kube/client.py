@@ -23,8 +23,20 @@ class KubeClient(Protocol):
         """Read one object."""
         ...
 
-    async def list(self, kind: Kind, *, namespace: str | None = None, label_selector: str | None = None) -> ObjectList:
-        """Read all objects of a kind (of one namespace, or of all)."""
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        from_cache: bool = False,
+    ) -> ObjectList:
+        """Read all objects of a kind (of one namespace, or of all).
+
+        ``from_cache``: any state that the API server has in memory will do (``resourceVersion=0``). Cheap for it, and
+        in one page: for lists that a selector keeps short.
+        """
         ...
 
     async def apply(self, manifest: Manifest, *, field_manager: str, subresource: str | None = None) -> Manifest:

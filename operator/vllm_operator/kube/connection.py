@@ -88,19 +88,22 @@ class TokenSource:
         self._read_at = None
 
 
-def discover(environment: Mapping[str, str] = os.environ) -> Connection:
+def discover(environment: Mapping[str, str] = os.environ, *, context: str | None = None) -> Connection:
     """The connection of this process: ``KUBECONFIG`` if set, else the pod's ServiceAccount, else ``~/.kube/config``.
+
+    ``context`` names one of a kubeconfig, instead of its current one.
 
     Raises:
         ConnectionSettingsError: none of them is there, or it cannot be used.
     """
     if environment.get("KUBECONFIG"):
-        return from_kubeconfig(Path(environment["KUBECONFIG"].split(os.pathsep)[0]))
-    if environment.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT_DIRECTORY / "token").exists():
+        return from_kubeconfig(Path(environment["KUBECONFIG"].split(os.pathsep)[0]), context)
+    in_pod = environment.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT_DIRECTORY / "token").exists()
+    if in_pod and context is None:
         return in_cluster(environment)
     default = Path("~/.kube/config").expanduser()
     if default.exists():
-        return from_kubeconfig(default)
+        return from_kubeconfig(default, context)
     raise ConnectionSettingsError(
         "no way to the Kubernetes API: KUBECONFIG is not set, there is no ~/.kube/config, and this is no pod with a "
         "ServiceAccount token"
@@ -118,15 +121,15 @@ def in_cluster(environment: Mapping[str, str], directory: Path = SERVICE_ACCOUNT
     )
 
 
-def from_kubeconfig(path: Path) -> Connection:
-    """The connection of the current context of a kubeconfig: with a token or a client certificate.
+def from_kubeconfig(path: Path, context_name: str | None = None) -> Connection:
+    """The connection of a context of a kubeconfig, the current one by default: with a token or a client certificate.
 
     Raises:
         ConnectionSettingsError: not readable, or with a kind of login that is not supported (plugins, passwords).
     """
     try:
         config = yaml.safe_load(path.read_text()) or {}
-        context = _named(config, "contexts", str(config.get("current-context") or ""))["context"]
+        context = _named(config, "contexts", context_name or str(config.get("current-context") or ""))["context"]
         cluster = _named(config, "clusters", context["cluster"])["cluster"]
         user = _named(config, "users", context["user"])["user"] or {}
         if not user.keys().isdisjoint({"exec", "auth-provider", "username"}):

@@ -22,6 +22,8 @@ class Kind:
 LLM_SERVICE: Final = Kind("inference.vllm-operator.io/v1alpha1", "LLMService", "llmservices")
 INFERENCE_JOB: Final = Kind("inference.vllm-operator.io/v1alpha1", "InferenceJob", "inferencejobs")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
+LEADER_WORKER_SET: Final = Kind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets")
+"""Of a custom resource that a cluster may lack: nothing may take its presence for granted."""
 JOB: Final = Kind("batch/v1", "Job", "jobs")
 SERVICE: Final = Kind("v1", "Service", "services")
 POD: Final = Kind("v1", "Pod", "pods")
@@ -29,8 +31,14 @@ NODE: Final = Kind("v1", "Node", "nodes", namespaced=False)
 CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")
 EVENT: Final = Kind("v1", "Event", "events")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
+NODE_POOL: Final = Kind("karpenter.sh/v1", "NodePool", "nodepools", namespaced=False)
+"""Karpenter's; only read, like the two below, and only listed: most clusters lack some of them."""
+RESOURCE_SLICE: Final = Kind("resource.k8s.io/v1", "ResourceSlice", "resourceslices", namespaced=False)
+RESOURCE_QUOTA: Final = Kind("v1", "ResourceQuota", "resourcequotas")
 
-ALL: Final = (LLM_SERVICE, INFERENCE_JOB, DEPLOYMENT, JOB, SERVICE, POD, NODE, CONFIG_MAP, EVENT, LEASE)
+ALL: Final = (
+    LLM_SERVICE, INFERENCE_JOB, DEPLOYMENT, LEADER_WORKER_SET, JOB, SERVICE, POD, NODE, CONFIG_MAP, EVENT, LEASE,
+)  # fmt: skip
 BY_KIND: Final = {kind.kind: kind for kind in ALL}
 
 

@@ -13,8 +13,9 @@ from vllm_operator.engine.clock import parse_rfc3339
 from vllm_operator.kube.kinds import Manifest, ObjectRef
 from vllm_operator.manifests.common import MODEL_FACTS_COMPONENT
 from vllm_operator_api.conditions import Reason
+from vllm_operator_api.model import ModelFacts
 from vllm_operator_api.names import COMPONENT_LABEL
-from vllm_operator_api.runtime import ModelFacts, ModelFactsError, ModelFactsResult
+from vllm_operator_api.runtime import ModelFactsError, ModelFactsResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,8 @@ class FactsJob:
     """Its pod has ended without a result that can be read."""
     podless_since: datetime | None = None
     """The Job controller has begun with it and there is no pod."""
+    mounting_since: datetime | None = None
+    """Its pod has a node and its container is still being made: a volume may be missing, of which only events tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,18 @@ def _facts_job(job: Manifest, pods: tuple[Manifest, ...]) -> FactsJob:
         image_problem=waiting.get("reason") in IMAGE_REASONS,
         silent=result is None and bool(own) and _terminated(own[-1]) is not None,
         podless_since=started_at if state == "running" and not own else None,
+        mounting_since=_mounting_since(own[-1]) if own else None,
     )
+
+
+def _mounting_since(pod: Manifest) -> datetime | None:
+    if _waiting(pod).get("reason") != "ContainerCreating":
+        return None
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    bound: dict[str, Any] = next(
+        (c for c in conditions if c.get("type") == "PodScheduled" and c.get("status") == "True"), {}
+    )
+    return parse_time(bound.get("lastTransitionTime"))
 
 
 IMAGE_REASONS = frozenset(
@@ -170,7 +184,8 @@ def read_facts(job: FactsJob, source: str) -> ModelFacts | ModelFactsError | Non
         if job.result.error is None:
             return job.result.facts
         error = job.result.error
-        return ModelFactsError(reason=error.reason, message=f"{source}: {error.message}")
+        named = error.message if source in error.message else f"{source}: {error.message}"
+        return error.model_copy(update={"message": named})
     if job.claim_missing:
         return ModelFactsError(
             reason=Reason.MODEL_NOT_FOUND,

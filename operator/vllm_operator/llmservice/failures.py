@@ -8,13 +8,25 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from vllm_operator.llmservice.facts import IMAGE_REASONS
-from vllm_operator.llmservice.observe import ContainerExit, EngineDeployment, EnginePod
+from vllm_operator.llmservice.observe import ContainerExit, EnginePod, EngineWorkload
 from vllm_operator_api.conditions import Reason
-from vllm_operator_api.runtime import EngineExit
+from vllm_operator_api.runtime import (
+    EngineExit,
+    EngineFault,
+    FreeMemoryBelowUtilization,
+    GpuOutOfMemory,
+    IllegalParallelism,
+    LengthTooLong,
+    NoCacheBlocks,
+)
 
 _OOM_KILLED = "OOMKilled"
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _MAX_QUOTED = 800
+_SHARE_MARGIN = 0.01
+_LEAST_SHARE = 0.05
+"""Of a GPU: no engine is worth starting in less."""
+_LARGER_GPU = "use a GPU with more memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +35,11 @@ class StartFailure:
 
     reason: Reason
     message: str
+    fault: EngineFault | None = None
+    """What a plan can be made anew from, where the engine itself told it."""
 
 
-def start_failure(
-    deployment: EngineDeployment | None, pods: Iterable[EnginePod], memory_limit: str
-) -> StartFailure | None:
+def start_failure(workload: EngineWorkload | None, pods: Iterable[EnginePod], memory_limit: str) -> StartFailure | None:
     """The most telling trouble of pods that are not ready; None when they are merely on their way."""
     troubled = [pod for pod in pods if not pod.ready]
     for find in (_engine_exit, _image, _container_config, _unschedulable):
@@ -35,10 +47,10 @@ def start_failure(
             failure = find(pod, memory_limit)
             if failure is not None:
                 return failure
-    if deployment is not None and deployment.replica_failure:
+    if workload is not None and workload.replica_failure:
         return StartFailure(
             Reason.POD_REJECTED,
-            f"the API server refuses the pod: {deployment.replica_failure[:_MAX_QUOTED]}",
+            f"the API server refuses the pod: {workload.replica_failure[:_MAX_QUOTED]}",
         )
     return None
 
@@ -46,27 +58,81 @@ def start_failure(
 def _engine_exit(pod: EnginePod, memory_limit: str) -> StartFailure | None:
     if pod.last_exit is None or pod.last_exit.exit_code == 0:
         return None
-    return StartFailure(Reason.ENGINE_FAILED, _exit_message(pod.last_exit, memory_limit))
-
-
-def _exit_message(last_exit: ContainerExit, memory_limit: str) -> str:
-    if last_exit.reason == _OOM_KILLED:
-        return (
+    if pod.last_exit.reason == _OOM_KILLED:
+        return StartFailure(
+            Reason.ENGINE_FAILED,
             f"the engine was killed because its container reached its memory limit of {memory_limit}; "
-            "raise spec.resources.memory"
+            "raise spec.resources.memory",
         )
     try:
-        told = EngineExit.model_validate_json(last_exit.message)
+        told = EngineExit.model_validate_json(pod.last_exit.message)
     except ValidationError:
-        said = last_exit.message.strip()
-        if said:
-            return f"the engine ended with exit code {last_exit.exit_code}: {said[:_MAX_QUOTED]}"
-        return (
-            f"the engine ended with exit code {last_exit.exit_code} ({last_exit.reason}) and left no message; "
-            "see the log of its pod"
-        )
+        return StartFailure(Reason.ENGINE_FAILED, _unread_exit(pod.last_exit))
+    return StartFailure(Reason.ENGINE_FAILED, _told_exit(told), told.fault)
+
+
+def _unread_exit(last_exit: ContainerExit) -> str:
+    said = last_exit.message.strip()
+    if said:
+        return f"the engine ended with exit code {last_exit.exit_code}: {said[:_MAX_QUOTED]}"
+    return (
+        f"the engine ended with exit code {last_exit.exit_code} ({last_exit.reason}) and left no message; "
+        "see the log of its pod"
+    )
+
+
+def _told_exit(told: EngineExit) -> str:
     stage = "while it started" if told.stage == "start" else "while it served"
-    return f"the engine ended {stage} with exit code {told.exit_code}: {told.message[:_MAX_QUOTED]}"
+    if told.fault is None:
+        return f"the engine ended {stage} with exit code {told.exit_code}: {told.message[:_MAX_QUOTED]}"
+    return f"the engine ended {stage}: {_explained(told.fault, told.message)}"
+
+
+def _explained(fault: EngineFault, said: str) -> str:
+    """What is wrong, with the engine's numbers, and what to do."""
+    match fault:
+        case LengthTooLong():
+            return _length_too_long(fault)
+        case NoCacheBlocks():
+            return (
+                "the weights and the engine's own memory leave nothing of a GPU for the KV cache; set "
+                f"spec.parallelism.tensor to a larger degree, raise spec.engine.gpuMemoryUtilization, or {_LARGER_GPU}"
+            )
+        case GpuOutOfMemory():
+            tried = "" if fault.tried_gib is None else f" when it asked for {fault.tried_gib:g} GiB more"
+            return (
+                f"a GPU ran out of memory{tried}; lower spec.concurrency.target, add a lower "
+                "--max-num-batched-tokens to spec.engine.args, set spec.parallelism.tensor to a larger degree, or "
+                f"{_LARGER_GPU}"
+            )
+        case FreeMemoryBelowUtilization():
+            return _too_little_free(fault)
+        case IllegalParallelism():
+            return (
+                f"the model cannot be cut like this: {said[:_MAX_QUOTED]}; set spec.parallelism.tensor to auto, or to "
+                "one of status.plan.legalTensor"
+            )
+
+
+def _too_little_free(fault: FreeMemoryBelowUtilization) -> str:
+    share = fault.free_gib / fault.total_gib - _SHARE_MARGIN if fault.total_gib else 0.0
+    less = f", or set spec.engine.gpuMemoryUtilization to at most {share:.2f}" if share >= _LEAST_SHARE else ""
+    return (
+        f"only {fault.free_gib:g} of a GPU's {fault.total_gib:g} GiB are free, and the engine is to take "
+        f"{fault.desired_gib:g} GiB: something else uses that GPU; end it{less}"
+    )
+
+
+def _length_too_long(fault: LengthTooLong) -> str:
+    if fault.longest_tokens is None:
+        shorter = "lower spec.model.maxLength"
+    else:
+        shorter = f"set spec.model.maxLength to at most {fault.longest_tokens}"
+    return (
+        f"one request of {fault.length_tokens} tokens needs {fault.needed_gib:g} GiB of KV cache per GPU, and "
+        f"{fault.available_gib:g} GiB are left for it; {shorter}, set spec.parallelism.tensor to a larger degree, "
+        f"raise spec.engine.gpuMemoryUtilization, or {_LARGER_GPU}"
+    )
 
 
 def _image(pod: EnginePod, _memory_limit: str) -> StartFailure | None:

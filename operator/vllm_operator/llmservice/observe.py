@@ -1,4 +1,4 @@
-"""What is, as typed values: the Deployment, its pods, the facts Job, demand and heartbeats. Reads memory only."""
+"""What is, as typed values: the engines' workload, its pods, the facts Job, demand, GPUs and heartbeats. No I/O."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from vllm_operator.kube.kinds import NODE, Manifest, ObjectRef
+from vllm_operator.kube.kinds import DEPLOYMENT, LEADER_WORKER_SET, NODE, Manifest, ObjectRef
 from vllm_operator.llmservice.facts import FactsState, observe_facts, parse_time
 from vllm_operator.manifests.common import ENGINE_COMPONENT, MODEL_FACTS_COMPONENT
-from vllm_operator.manifests.engine_deployment import ENGINE_CONTAINER, engine_deployment_name
-from vllm_operator.planner.inventory import Inventory, gpu_inventory, node_ready
+from vllm_operator.manifests.engine_deployment import engine_deployment_name
+from vllm_operator.manifests.engine_pod import ENGINE_CONTAINER
+from vllm_operator.manifests.leader_worker_set import leader_worker_set_name
+from vllm_operator.planner.inventory.nodes import node_ready
+from vllm_operator.planner.inventory.pool import Inventory
 from vllm_operator.planner.record import PlanRecord, parse_plan_record
 from vllm_operator.queue.view import QueueView, SeenHeartbeat
 from vllm_operator_api.names import (
@@ -19,6 +22,7 @@ from vllm_operator_api.names import (
     FENCED_AT_ANNOTATION,
     INFERENCE_JOB_KIND,
     PLAN_ANNOTATION,
+    PLAN_KEY_ANNOTATION,
     ROUTABLE_LABEL,
 )
 from vllm_operator_api.v1alpha1.llmservice import LLMService
@@ -37,6 +41,23 @@ class CacheView(Protocol):
     def labelled(self, owner_uid: str, kind: str) -> tuple[Manifest, ...]: ...
 
 
+class ClusterView(Protocol):
+    """What is known of the cluster's accelerators, shared by all services. None of these calls does I/O."""
+
+    def inventory(self) -> Inventory:
+        """The pools of all accelerators."""
+        ...
+
+    def quota_left(self, namespace: str, resource_name: str) -> int | None:
+        """Accelerators that the namespace's ResourceQuotas leave; None: no quota, or not known."""
+        ...
+
+    @property
+    def leader_worker_set(self) -> bool:
+        """Whether the cluster has LeaderWorkerSets."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerExit:
     """The last end of the engine container."""
@@ -48,7 +69,7 @@ class ContainerExit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePod:
-    """A pod of the service's Deployment."""
+    """A pod with an engine's HTTP server."""
 
     name: str
     uid: str
@@ -68,12 +89,16 @@ class EnginePod:
     waiting_message: str = ""
     unschedulable_message: str = ""
     last_exit: ContainerExit | None = None
+    plan_key: str = ""
+    """``PlanRecord.key`` of the plan that it was made from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineDeployment:
-    """The Deployment of a service's engines, as it is."""
+class EngineWorkload:
+    """The Deployment or LeaderWorkerSet of a service's engines, as it is."""
 
+    ref: ObjectRef
+    uid: str
     replicas: int
     """Asked for, not those that exist."""
     record: PlanRecord | None
@@ -85,10 +110,15 @@ class EngineDeployment:
 class Observed:
     """Everything that plan and status of one service are functions of, beside its spec."""
 
-    deployment: EngineDeployment | None
+    workloads: tuple[EngineWorkload, ...]
+    """One; for the moment of a change between a plan on one node and one on several, two."""
     pods: tuple[EnginePod, ...]
     facts: FactsState
     inventory: Inventory
+    leader_worker_set: bool
+    """Whether the cluster has LeaderWorkerSets."""
+    quota_left: int | None
+    """Accelerators that the namespace's quota leaves; None: no quota, or not known."""
     demanding_jobs: tuple[str, ...]
     """InferenceJobs with work for this service."""
     heartbeats: Mapping[str, SeenHeartbeat]
@@ -97,25 +127,31 @@ class Observed:
     queue_problem: str | None = None
 
     @property
+    def workload(self) -> EngineWorkload | None:
+        """What makes the engines."""
+        return self.workloads[0] if self.workloads else None
+
+    @property
     def live_pods(self) -> tuple[EnginePod, ...]:
         """Pods that are not being deleted."""
         return tuple(pod for pod in self.pods if not pod.terminating)
 
 
-def observe(service: LLMService, cache: CacheView, queue: QueueView) -> Observed:
+def observe(service: LLMService, cache: CacheView, queue: QueueView, cluster: ClusterView) -> Observed:
     """Collect what memory holds about a service. No I/O."""
     manifests = cache.labelled(service.uid, "Pod")
     pods = tuple(
         _engine_pod(pod, node_lost=_node_lost(pod, cache)) for pod in manifests if _component(pod) == ENGINE_COMPONENT
     )
     facts_pods = tuple(pod for pod in manifests if _component(pod) == MODEL_FACTS_COMPONENT)
-    deployment = cache.get(ObjectRef("Deployment", service.namespace, engine_deployment_name(service.name)))
     uids = {pod.name: pod.uid for pod in pods}
     return Observed(
-        deployment=None if deployment is None else _deployment(deployment, service.uid),
+        workloads=_workloads(service, cache),
         pods=pods,
         facts=observe_facts(cache.labelled(service.uid, "Job"), facts_pods),
-        inventory=gpu_inventory(cache.list(NODE.kind), service.spec.accelerator.resource_name),
+        inventory=cluster.inventory(),
+        leader_worker_set=cluster.leader_worker_set,
+        quota_left=cluster.quota_left(service.namespace, service.spec.accelerator.resource_name),
         demanding_jobs=tuple(
             job["metadata"]["name"]
             for job in cache.list(INFERENCE_JOB_KIND, service.namespace)
@@ -145,7 +181,16 @@ def _demands(job: Manifest, service_name: str) -> bool:
     )
 
 
-def _deployment(manifest: Manifest, owner_uid: str) -> EngineDeployment | None:
+def _workloads(service: LLMService, cache: CacheView) -> tuple[EngineWorkload, ...]:
+    refs = (
+        ObjectRef(DEPLOYMENT.kind, service.namespace, engine_deployment_name(service.name)),
+        ObjectRef(LEADER_WORKER_SET.kind, service.namespace, leader_worker_set_name(service.name)),
+    )
+    found = (_workload(manifest, service.uid) for ref in refs if (manifest := cache.get(ref)) is not None)
+    return tuple(workload for workload in found if workload is not None)
+
+
+def _workload(manifest: Manifest, owner_uid: str) -> EngineWorkload | None:
     """None for one that is somebody else's or on its way out: it says nothing about this service."""
     metadata = manifest["metadata"]
     owners = metadata.get("ownerReferences") or []
@@ -155,7 +200,9 @@ def _deployment(manifest: Manifest, owner_uid: str) -> EngineDeployment | None:
     failure: dict[str, Any] = next(
         (c for c in conditions if c.get("type") == "ReplicaFailure" and c.get("status") == "True"), {}
     )
-    return EngineDeployment(
+    return EngineWorkload(
+        ref=ObjectRef.of(manifest),
+        uid=metadata["uid"],
         replicas=int(manifest["spec"].get("replicas", 1)),
         record=parse_plan_record((metadata.get("annotations") or {}).get(PLAN_ANNOTATION)),
         replica_failure=str(failure.get("message", "")),
@@ -197,6 +244,7 @@ def _engine_pod(manifest: Manifest, *, node_lost: bool = False) -> EnginePod:
         waiting_message=str(waiting.get("message", "")),
         unschedulable_message=str(scheduled.get("message", "")) if scheduled.get("status") == "False" else "",
         last_exit=None if terminated is None else container_exit(terminated),
+        plan_key=str((metadata.get("annotations") or {}).get(PLAN_KEY_ANNOTATION, "")),
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from vllm_operator.kube.kinds import Manifest
 from vllm_operator.planner.problem import PlanProblem
 from vllm_operator_api.conditions import Reason
-from vllm_operator_api.v1alpha1.llmservice import LLMService, LLMServiceSpec, LLMServiceStatus
+from vllm_operator_api.v1alpha1 import LLMService, LLMServiceSpec, LLMServiceStatus
 
 _UNREADABLE_SPEC: Final = {"model": {"id": "unreadable/spec"}}
 """Stands for a spec that cannot be read; nothing is made from it."""

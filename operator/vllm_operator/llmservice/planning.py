@@ -1,34 +1,39 @@
-"""From spec and facts to the plan that manifests are made from. Pure."""
+"""From spec, facts and inventory to the plan that manifests are made from. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
+from vllm_operator.llmservice.plan_request import plan_request
+from vllm_operator.llmservice.plan_status import plan_status
 from vllm_operator.manifests.engine_args import BATCHED_TOKENS_FLAG
-from vllm_operator.manifests.engine_deployment import check_sizes
-from vllm_operator.planner.choice import Choice, PlanRequest, gib, plan_parallelism
+from vllm_operator.manifests.placement import check_resources
+from vllm_operator.planner.choice.calibration import overhead_key
+from vllm_operator.planner.choice.choose import choose
+from vllm_operator.planner.choice.no_pools import no_pools
+from vllm_operator.planner.choice.plan import Choice
 from vllm_operator.planner.engine_args import check_engine_args, check_engine_env, given_value
 from vllm_operator.planner.engine_options import EngineOptions
-from vllm_operator.planner.inventory import Inventory
-from vllm_operator.planner.memory import EngineSettings
-from vllm_operator.planner.model_source import ModelLocation, locate_model
+from vllm_operator.planner.inventory.pool import Inventory
+from vllm_operator.planner.inventory.pools import for_resource
 from vllm_operator.planner.problem import PlanProblem
-from vllm_operator.planner.record import PlanRecord
+from vllm_operator.planner.record import Placement, PlanRecord
+from vllm_operator.planner.sources.location import ModelLocation, locate_model
 from vllm_operator_api.conditions import Reason
-from vllm_operator_api.quantities import BYTES_PER_GIB, parse_bytes, parse_duration_seconds
-from vllm_operator_api.runtime import ModelFacts
-from vllm_operator_api.v1alpha1.llmservice import LLMServiceSpec, PlanStatus, PredictedUse
+from vllm_operator_api.model import ModelFacts
+from vllm_operator_api.quantities import BYTES_PER_GIB, parse_duration_seconds
+from vllm_operator_api.v1alpha1.llmservice import LLMServiceSpec
+from vllm_operator_api.v1alpha1.llmservice_status import PlanStatus
 
 _HOME_GIB: Final = 10
 """For compiled code and caches; vLLM's compile cache of a large model is a few GiB."""
-_DEFAULT_LENGTH_TOKENS: Final = 2048
-"""Where neither spec nor config.json has a length: vLLM's own default."""
-_KV_CACHE_DTYPE_FLAG: Final = "--kv-cache-dtype"
 _BATCHED_TOKENS_LIMIT: Final = 1 << 24
+_DOWNLOAD_FACTOR: Final = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,19 @@ class Planned:
     status: PlanStatus
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanningInputs:
+    """What a plan depends on beside spec and model."""
+
+    inventory: Inventory
+    options: EngineOptions
+    leader_worker_set: bool = False
+    """Whether the cluster has LeaderWorkerSets, so that a replica may span nodes."""
+    observed_overheads: Mapping[str, int] = field(default_factory=dict)
+    """Bytes per GPU that engines were seen to use, by ``overhead_key``."""
+    escalations: int = 0
+
+
 def check_spec(spec: LLMServiceSpec, options: EngineOptions) -> ModelLocation | PlanProblem:
     """Judge what can be judged without the model and the cluster. Returns where the model is, if all is well."""
     location = locate_model(spec.model)
@@ -47,17 +65,23 @@ def check_spec(spec: LLMServiceSpec, options: EngineOptions) -> ModelLocation | 
     problem = check_engine_args(spec.engine.args, options) or check_engine_env(env.name for env in spec.engine.env)
     if problem is not None:
         return problem
-    return _check_values(spec) or location
+    return _check_values(spec, options) or location
 
 
-def _check_values(spec: LLMServiceSpec) -> PlanProblem | None:
-    if (sizes := check_sizes(spec)) is not None:
+def _check_values(spec: LLMServiceSpec, options: EngineOptions) -> PlanProblem | None:
+    if (sizes := check_resources(spec.resources, gpus=1)) is not None:
         return PlanProblem(Reason.INVALID_SPEC, sizes)
     budget = given_value(spec.engine.args, BATCHED_TOKENS_FLAG)
     if budget is not None and not (budget.isdecimal() and 0 < int(budget[:12]) < _BATCHED_TOKENS_LIMIT):
         return PlanProblem(
             Reason.INVALID_SPEC,
             f"spec.engine.args: {BATCHED_TOKENS_FLAG}={budget[:100]} is not a number of tokens such as 8192",
+        )
+    method, known = spec.model.quantization, options.quantization_methods
+    if method is not None and known and method not in known:
+        return PlanProblem(
+            Reason.INVALID_SPEC,
+            f"spec.model.quantization={method}: vLLM {options.vllm_version} knows {', '.join(sorted(known))}"[:1000],
         )
     idle_after = spec.scaling.idle_after
     if idle_after is not None and parse_duration_seconds(idle_after) < 1:
@@ -68,102 +92,104 @@ def _check_values(spec: LLMServiceSpec) -> PlanProblem | None:
 def inputs_hash(spec: LLMServiceSpec) -> str:
     """Hash of what the plan depends on in the spec: another hash means another plan."""
     inputs = {
-        "model": spec.model.model_dump(exclude={"served_names"}),
+        "model": spec.model.model_dump(exclude={"served_names", "token_secret_ref"}),
         "parallelism": spec.parallelism.model_dump(),
-        "concurrency": spec.concurrency.target,
-        "accelerator": spec.accelerator.resource_name,
+        "concurrency": spec.concurrency.model_dump(),
+        "accelerator": spec.accelerator.model_dump(),
         "engine": spec.engine.model_dump(exclude={"env"}),
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def make_plan(
-    spec: LLMServiceSpec, location: ModelLocation, facts: ModelFacts, inventory: Inventory, options: EngineOptions
+    spec: LLMServiceSpec, location: ModelLocation, facts: ModelFacts, inputs: PlanningInputs
 ) -> Planned | PlanProblem:
     """Plan from scratch."""
-    problem = _check_facts(spec, facts, options)
+    problem = check_architecture(facts, inputs.options) or check_length(facts, spec.model.max_length)
     if problem is not None:
         return problem
-    settings = _engine_settings(spec, facts, options)
-    budget = given_value(spec.engine.args, BATCHED_TOKENS_FLAG)
-    request = PlanRequest(
-        resource_name=spec.accelerator.resource_name,
-        tensor=None if spec.parallelism.tensor == "auto" else spec.parallelism.tensor,
-        settings=settings,
-        batched_tokens=None if budget is None else int(budget),
-    )
-    choice = plan_parallelism(facts, request, inventory)
+    resource_name = spec.accelerator.resource_name
+    pools = for_resource(inputs.inventory, resource_name)
+    if not pools:
+        return no_pools(resource_name, inputs.inventory)
+    choice = choose(facts, plan_request(spec, facts, inputs.options, inputs.observed_overheads), pools)
     if isinstance(choice, PlanProblem):
         return choice
-    record = PlanRecord(
-        inputs=inputs_hash(spec),
-        tensor=choice.tensor,
-        products=choice.products,
-        batched_tokens=choice.use.batched_tokens,
-        home_gib=_home_gib(location, facts),
+    if (sizes := check_resources(spec.resources, choice.layout.gpus_per_node)) is not None:
+        return PlanProblem(Reason.INVALID_SPEC, sizes, choice.considered, choice.legal_tensor)
+    if choice.layout.nodes > 1 and not inputs.leader_worker_set:
+        return _leader_worker_set_missing(choice)
+    return Planned(_record(spec, location, facts, choice, inputs), plan_status(choice, facts))
+
+
+def check_architecture(facts: ModelFacts, options: EngineOptions) -> PlanProblem | None:
+    """Why this version of vLLM cannot serve the model, whatever it runs on."""
+    if facts.architecture in options.architectures:
+        return None
+    near = options.near_architectures(facts.architecture)
+    hint = f"; it has {', '.join(near)}" if near else ""
+    return PlanProblem(
+        Reason.UNSUPPORTED_ARCHITECTURE,
+        f"vLLM {options.vllm_version} cannot serve the architecture {facts.architecture} of {facts.source}{hint}; "
+        "use a model of an architecture that it has",
     )
-    return Planned(record, _plan_status(choice, facts, settings))
 
 
-def _check_facts(spec: LLMServiceSpec, facts: ModelFacts, options: EngineOptions) -> PlanProblem | None:
-    if facts.architecture not in options.architectures:
-        near = options.near_architectures(facts.architecture)
-        hint = f"; it has {', '.join(near)}" if near else ""
-        return PlanProblem(
-            Reason.UNSUPPORTED_ARCHITECTURE,
-            f"vLLM {options.vllm_version} cannot serve the architecture {facts.architecture} of {facts.source}{hint}; "
-            "use a model of an architecture that it has",
-        )
-    longest, asked = facts.max_position_embeddings, spec.model.max_length
-    if asked is not None and longest is not None and asked > longest:
+def check_length(facts: ModelFacts, max_length: int | None) -> PlanProblem | None:
+    """Why vLLM would refuse requests of this length, whatever it runs on."""
+    longest = facts.max_position_embeddings
+    if max_length is not None and longest is not None and max_length > longest:
         return PlanProblem(
             Reason.MODEL_CONFIG_INVALID,
-            f"model.maxLength={asked} is longer than the model allows: its config.json says {longest}; "
+            f"model.maxLength={max_length} is longer than the model allows: its config.json says {longest}; "
             f"set it to at most {longest}",
         )
     return None
 
 
-def _engine_settings(spec: LLMServiceSpec, facts: ModelFacts, options: EngineOptions) -> EngineSettings:
-    kv_cache_memory = spec.engine.kv_cache_memory
-    return EngineSettings(
-        max_length_tokens=spec.model.max_length or facts.max_position_embeddings or _DEFAULT_LENGTH_TOKENS,
-        max_requests=spec.concurrency.target,
-        gpu_memory_utilization=spec.engine.gpu_memory_utilization,
-        kv_cache_bytes=None if kv_cache_memory is None else parse_bytes(kv_cache_memory),
-        enforce_eager=spec.engine.enforce_eager,
-        dtype=spec.model.dtype,
-        keeps_kv_cache=facts.architecture not in options.pooling_architectures,
-        kv_cache_dtype=given_value(spec.engine.args, _KV_CACHE_DTYPE_FLAG) or "auto",
+def _leader_worker_set_missing(choice: Choice) -> PlanProblem:
+    return PlanProblem(
+        Reason.LEADER_WORKER_SET_MISSING,
+        f"{choice.layout} is the plan, and the pods of a replica that spans nodes need LeaderWorkerSet, which this "
+        "cluster does not have: install it (https://lws.sigs.k8s.io), or set parallelism.allowMultiNode to false",
+        choice.considered,
+        choice.legal_tensor,
+    )
+
+
+def _record(
+    spec: LLMServiceSpec, location: ModelLocation, facts: ModelFacts, choice: Choice, inputs: PlanningInputs
+) -> PlanRecord:
+    settings, use = choice.settings, choice.use
+    given_cache = settings.kv_cache_bytes is not None
+    usable = int(choice.planned_for.usable_bytes * settings.gpu_memory_utilization)
+    return PlanRecord(
+        inputs=inputs_hash(spec),
+        layout=choice.layout,
+        placements=tuple(
+            Placement(product=pool.product, requirements=pool.requirements, taints=pool.taints) for pool in choice.pools
+        ),
+        batched_tokens=settings.batched_tokens,
+        home_gib=_home_gib(location, facts),
+        weights_bytes=facts.weights.total_bytes,
+        calibration_key=overhead_key(
+            facts, choice.layout, settings, choice.planned_for.product, inputs.options.vllm_version
+        ),
+        kv_bytes_per_block=0 if use.demand is None else use.demand.bytes_per_block,
+        room_bytes=0 if given_cache else max(0, usable - use.weights_bytes),
+        escalations=inputs.escalations,
     )
 
 
 def _home_gib(location: ModelLocation, facts: ModelFacts) -> int:
     if location.repository is None:
         return _HOME_GIB
-    return _HOME_GIB + math.ceil(facts.weights_bytes * 1.1 / BYTES_PER_GIB)
+    return _HOME_GIB + math.ceil(facts.weights.total_bytes * _DOWNLOAD_FACTOR / BYTES_PER_GIB)
 
 
-def _plan_status(choice: Choice, facts: ModelFacts, settings: EngineSettings) -> PlanStatus:
-    use = choice.use
-    return PlanStatus(
-        tensor=choice.tensor,
-        gpus=choice.tensor,
-        product=", ".join(choice.products)[:253],
-        max_length=settings.max_length_tokens,
-        architecture=facts.architecture,
-        reason=choice.reason,
-        legal_tensor=list(choice.legal),
-        predicted=PredictedUse(
-            weights_gib=gib(use.weights),
-            overhead_gib=gib(use.overhead),
-            kv_cache_gib=gib(use.kv_available) if use.kv_per_token else None,
-            kv_cache_tokens=use.kv_tokens if use.kv_per_token else None,
-            max_concurrency=f"{use.kv_tokens / settings.max_length_tokens:.1f}" if use.kv_per_token else None,
-        ),
+def still_possible(record: PlanRecord, inventory: Inventory, resource_name: str) -> bool:
+    """Whether nodes that the plan could use are there, or could be made."""
+    return any(
+        pool.product in record.products and pool.largest_replica >= record.layout.gpus_per_node
+        for pool in for_resource(inventory, resource_name)
     )
-
-
-def still_possible(record: PlanRecord, inventory: Inventory) -> bool:
-    """Whether a node that the plan could use is there now."""
-    return any(pool.product in record.products and pool.largest_replica >= record.tensor for pool in inventory.pools)

@@ -12,18 +12,31 @@ from typing import Any, Final
 
 from vllm_operator.engine.plan import Failure
 from vllm_operator.kube.kinds import JOB, SERVICE
+from vllm_operator.llmservice.closed_loop import (
+    kv_cache_report,
+    learned_of_running,
+    merged_calibration,
+    mismatch,
+    observed_use,
+)
 from vllm_operator.llmservice.conditions import ConditionState, find_condition, merge_conditions
 from vllm_operator.llmservice.drain import Wakefulness
+from vllm_operator.llmservice.engines import memory_limit
 from vllm_operator.llmservice.facts import parse_time
-from vllm_operator.llmservice.failures import start_failure
+from vllm_operator.llmservice.failures import StartFailure, start_failure
 from vllm_operator.llmservice.observe import EnginePod, Observed
 from vllm_operator.llmservice.plan import Decision
+from vllm_operator.llmservice.plan_status import refused_plan
 from vllm_operator.llmservice.planning import Planned
 from vllm_operator.llmservice.workers import last_activity_time, leases_status, missing_heartbeats, workers_status
 from vllm_operator.manifests.llmservice_service import service_url
+from vllm_operator.planner.choice.waiting import waiting_for
+from vllm_operator.planner.inventory.pools import for_resource
 from vllm_operator.planner.problem import PlanProblem
+from vllm_operator.planner.record import PlanRecord
 from vllm_operator_api.conditions import ConditionStatus, LLMServiceCondition, Reason
-from vllm_operator_api.v1alpha1.llmservice import LLMService, LLMServiceStatus
+from vllm_operator_api.v1alpha1 import LLMService, LLMServiceStatus
+from vllm_operator_api.v1alpha1.llmservice_status import CalibrationStatus, PlanStatus
 
 _TRUE: Final = ConditionStatus.TRUE
 _FALSE: Final = ConditionStatus.FALSE
@@ -33,6 +46,8 @@ _UNREAD_REASONS: Final = frozenset(
         Reason.MODEL_NOT_FOUND,
         Reason.MODEL_CONFIG_INVALID,
         Reason.MODEL_FACTS_UNAVAILABLE,
+        Reason.GATED_MODEL,
+        Reason.HUB_RATE_LIMITED,
         Reason.UNSAFE_WEIGHTS,
     }
 )
@@ -61,18 +76,16 @@ def service_status(
     desired = _desired(observed, decision)
     live = observed.live_pods
     ready_replicas = sum(pod.ready for pod in live)
+    plan = _plan(previous, observed, decision)
     states = [
         _accepted(decision, failures),
-        _planned(service, decision, failures),
+        _planned(service, observed, decision, failures, desired, plan),
         _model_loaded(observed, desired),
-        _ready(service, observed, decision, failures, desired),
+        _ready(service, observed, decision, failures, desired, plan),
         _asleep(observed, desired),
         _degraded(service, observed, failures, config, now),
         _queue_available(observed),
     ]
-    plan = decision.outcome.status if isinstance(decision.outcome, Planned) else None
-    if plan is None and observed.deployment is not None:
-        plan = previous.plan  # of the engines that run
     return LLMServiceStatus(
         observed_generation=service.generation,
         conditions=merge_conditions(previous.conditions, states, service.generation, now),
@@ -82,10 +95,35 @@ def service_status(
         ready=f"{ready_replicas}/{desired}",
         url=service_url(service.name, service.namespace, config.cluster_domain),
         plan=plan,
+        calibration=_calibration(previous, observed, decision),
         workers=workers_status(observed, previous.workers, service.spec.queue.heartbeat_seconds, now),
         leases=leases_status(observed.heartbeats),
         last_activity_time=last_activity_time(observed.heartbeats, previous.last_activity_time, now),
     )
+
+
+def _plan(previous: LLMServiceStatus, observed: Observed, decision: Decision) -> PlanStatus | None:
+    """The plan in force with what its engines tell of themselves; of a plan that cannot be made what was looked at."""
+    outcome, workload = decision.outcome, observed.workload
+    if not isinstance(outcome, Planned):
+        if workload is not None:
+            return previous.plan  # of the engines that run
+        if isinstance(outcome, PlanProblem) and (outcome.considered or outcome.legal_tensor):
+            return refused_plan(outcome)
+        return None
+    report = kv_cache_report(observed)
+    if report is None or workload is None or workload.record != outcome.record:
+        return outcome.status
+    return outcome.status.model_copy(update={"observed": observed_use(outcome.record, outcome.status, report)})
+
+
+def _calibration(previous: LLMServiceStatus, observed: Observed, decision: Decision) -> list[CalibrationStatus]:
+    record = None if observed.workload is None else observed.workload.record
+    report = kv_cache_report(observed)
+    learned = decision.learned
+    if record is not None and report is not None:
+        learned = learned_of_running(record, report)
+    return merged_calibration(previous.calibration, learned)
 
 
 def status_document(status: LLMServiceStatus) -> dict[str, Any]:
@@ -97,13 +135,14 @@ def status_facts(status: LLMServiceStatus) -> Hashable:
     """What is written at once when it changes; the rest is numbers, written at intervals."""
     conditions = tuple((c.type, c.status, c.reason, c.message, c.observed_generation) for c in status.conditions)
     plan = None if status.plan is None else status.plan.model_dump_json()
-    return (conditions, status.desired_replicas, status.replicas, status.ready, status.url, plan)
+    calibration = tuple((entry.key, entry.overhead_mib) for entry in status.calibration)
+    return (conditions, status.desired_replicas, status.replicas, status.ready, status.url, plan, calibration)
 
 
 def _desired(observed: Observed, decision: Decision) -> int:
     if decision.drain is not None:
         return decision.drain.replicas
-    return 0 if observed.deployment is None else observed.deployment.replicas
+    return 0 if observed.workload is None else observed.workload.replicas
 
 
 def _accepted(decision: Decision, failures: tuple[Failure, ...]) -> ConditionState:
@@ -115,11 +154,17 @@ def _accepted(decision: Decision, failures: tuple[Failure, ...]) -> ConditionSta
     return ConditionState(LLMServiceCondition.ACCEPTED, _TRUE, Reason.VALID, "the spec is valid")
 
 
-def _planned(service: LLMService, decision: Decision, failures: tuple[Failure, ...]) -> ConditionState:
+def _planned(
+    service: LLMService,
+    observed: Observed,
+    decision: Decision,
+    failures: tuple[Failure, ...],
+    desired: int,
+    plan: PlanStatus | None,
+) -> ConditionState:
     outcome = decision.outcome
     if isinstance(outcome, Planned):
-        message = outcome.status.reason or f"tensor={outcome.record.tensor}"
-        return ConditionState(LLMServiceCondition.PLANNED, _TRUE, Reason.PLANNED, message)
+        return _has_plan(service, observed, outcome, desired, plan)
     if isinstance(outcome, PlanProblem):
         return ConditionState(LLMServiceCondition.PLANNED, _FALSE, outcome.reason, outcome.message)
     if outcome is None:
@@ -141,20 +186,47 @@ def _planned(service: LLMService, decision: Decision, failures: tuple[Failure, .
     )
 
 
+def _has_plan(
+    service: LLMService, observed: Observed, outcome: Planned, desired: int, plan: PlanStatus | None
+) -> ConditionState:
+    kind = LLMServiceCondition.PLANNED
+    waits = _waiting(service, observed, outcome.record, desired)
+    if waits is not None:
+        return ConditionState(kind, _TRUE, Reason.WAITING_FOR_CAPACITY, f"{outcome.record.layout} fits, but {waits}")
+    differs = mismatch(plan) if plan is not None else None
+    if differs is not None:
+        return ConditionState(kind, _TRUE, Reason.PLAN_MISMATCH, differs)
+    return ConditionState(kind, _TRUE, Reason.PLANNED, outcome.status.reason or str(outcome.record.layout))
+
+
+def _waiting(service: LLMService, observed: Observed, record: PlanRecord, desired: int) -> str | None:
+    """What a replica that is wanted and has no node waits for."""
+    if sum(pod.node is not None for pod in observed.live_pods) >= desired:
+        return None
+    pools = for_resource(observed.inventory, service.spec.accelerator.resource_name)
+    planned = [pool for pool in pools if pool.product in record.products]
+    return waiting_for(planned, record.layout, observed.quota_left) if planned else None
+
+
 def _model_loaded(observed: Observed, desired: int) -> ConditionState:
     kind, live = LLMServiceCondition.MODEL_LOADED, observed.live_pods
     if any(pod.ready for pod in live):
         return ConditionState(kind, _TRUE, Reason.SERVING, "at least one engine has loaded the model")
-    if observed.deployment is not None and desired == 0:
+    if observed.workload is not None and desired == 0:
         return ConditionState(kind, _FALSE, Reason.ASLEEP, "no engine runs")
     if any(pod.running for pod in live):
         return ConditionState(kind, _FALSE, Reason.LOADING, "an engine loads the model")
-    reason = Reason.STARTING if observed.deployment is not None else Reason.PLANNING
+    reason = Reason.STARTING if observed.workload is not None else Reason.PLANNING
     return ConditionState(kind, _FALSE, reason, "no engine runs yet")
 
 
 def _ready(
-    service: LLMService, observed: Observed, decision: Decision, failures: tuple[Failure, ...], desired: int
+    service: LLMService,
+    observed: Observed,
+    decision: Decision,
+    failures: tuple[Failure, ...],
+    desired: int,
+    plan: PlanStatus | None,
 ) -> ConditionState:
     kind = LLMServiceCondition.READY
     live = observed.live_pods
@@ -167,7 +239,7 @@ def _ready(
     if decision.rejected is not None or any(failure.conflict for failure in failures):
         return ConditionState(kind, _FALSE, Reason.NOT_ACCEPTED, "the spec is not accepted; see Accepted")
     if decision.drain is None:
-        planned = _planned(service, decision, failures)
+        planned = _planned(service, observed, decision, failures, desired, plan)
         reason = planned.reason if planned.status is _FALSE else Reason.PLANNING
         return ConditionState(kind, _FALSE, reason, planned.message)
     if draining:
@@ -190,7 +262,7 @@ def _serving(service: LLMService, observed: Observed, decision: Decision, servin
         message = f"{serving} engine(s) serve the last spec that could be planned; see Planned"
         return ConditionState(kind, _TRUE, Reason.SERVING, message)
     if serving < desired:
-        failure = start_failure(observed.deployment, observed.live_pods, service.spec.resources.memory)
+        failure = _start_failure(service, observed)
         message = f"{serving} of {desired} engines serve"
         if failure is not None:
             message += f"; {failure.reason}: {failure.message}"
@@ -201,7 +273,7 @@ def _serving(service: LLMService, observed: Observed, decision: Decision, servin
 def _starting(service: LLMService, observed: Observed) -> ConditionState:
     kind = LLMServiceCondition.READY
     live = observed.live_pods
-    failure = start_failure(observed.deployment, live, service.spec.resources.memory)
+    failure = _start_failure(service, observed)
     if failure is not None:
         return ConditionState(kind, _FALSE, failure.reason, failure.message)
     before = find_condition(service.status.conditions, LLMServiceCondition.READY)
@@ -210,6 +282,12 @@ def _starting(service: LLMService, observed: Observed) -> ConditionState:
     if before is not None and before.reason in (Reason.ASLEEP, Reason.WAKING):
         return ConditionState(kind, _FALSE, Reason.WAKING, f"it wakes up: {doing}")
     return ConditionState(kind, _FALSE, Reason.LOADING if loading else Reason.STARTING, doing)
+
+
+def _start_failure(service: LLMService, observed: Observed) -> StartFailure | None:
+    workload = observed.workload
+    record = None if workload is None else workload.record
+    return start_failure(workload, observed.live_pods, memory_limit(service.spec, record))
 
 
 def _pods_are_made(service: LLMService, live: tuple[EnginePod, ...]) -> str:
@@ -231,7 +309,7 @@ def _pods_are_made(service: LLMService, live: tuple[EnginePod, ...]) -> str:
 def _asleep(observed: Observed, desired: int) -> ConditionState:
     """A sleeping service sleeps on while a new spec is refused or planned."""
     kind = LLMServiceCondition.ASLEEP
-    if observed.deployment is not None and desired == 0:
+    if observed.workload is not None and desired == 0:
         return ConditionState(kind, _TRUE, Reason.IDLE, "there was no request for scaling.idleAfter; a job wakes it")
     return ConditionState(kind, _FALSE, Reason.AWAKE, "it is not put to sleep")
 

@@ -14,7 +14,7 @@ from vllm_operator.llmservice.drain import stale_after_seconds
 from vllm_operator.llmservice.facts import parse_time
 from vllm_operator.llmservice.observe import EnginePod, Observed
 from vllm_operator.queue.view import SeenHeartbeat
-from vllm_operator_api.v1alpha1.llmservice import LeasesStatus, WorkersStatus, WorkerStatus
+from vllm_operator_api.v1alpha1.llmservice_status import LeasesStatus, WorkersStatus, WorkerStatus
 
 MAX_WORKERS: Final = 16
 _BUSY_STEP_SECONDS: Final = 10

@@ -17,7 +17,7 @@ from vllm_operator.manifests.common import (
     secret_volume,
 )
 from vllm_operator.manifests.job_input import INPUT_KEY, input_config_map_name
-from vllm_operator.planner.inventory import GPU_TAINT
+from vllm_operator.planner.inventory.nvidia import GPU_TAINT
 from vllm_operator_api.names import child_name
 from vllm_operator_api.runtime import (
     DRIVER_CONFIG_ENV,

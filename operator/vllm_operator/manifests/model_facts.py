@@ -14,10 +14,11 @@ from vllm_operator.manifests.common import (
     restricted_container_security,
     restricted_pod_security,
 )
-from vllm_operator.planner.inventory import GPU_TAINT
-from vllm_operator.planner.model_source import ModelLocation
+from vllm_operator.planner.inventory.nvidia import GPU_TAINT
+from vllm_operator.planner.sources.location import ModelLocation
 from vllm_operator_api.names import child_name
 from vllm_operator_api.runtime import (
+    HUB_TOKEN_MOUNT_PATH,
     MODEL_FACTS_CONFIG_ENV,
     MODEL_MOUNT_PATH,
     OPERATOR_UID,
@@ -25,32 +26,49 @@ from vllm_operator_api.runtime import (
     TMP_PATH,
     ModelFactsConfig,
 )
+from vllm_operator_api.v1alpha1.llmservice import SecretKey
 
 BACKOFF_LIMIT: Final = 2
 """Further tries at a fault that may pass; a fault of the user's ends the Job at the first one."""
 _COMMAND: Final = "vllm-operator"
+HUB_TOKEN_PATH: Final = f"{HUB_TOKEN_MOUNT_PATH}/token"
 
 
-def facts_job_name(service_name: str, location: ModelLocation) -> str:
-    """Name of the Job for this very source: another source is another Job."""
-    return child_name(service_name, "facts", location.model_dump_json())
+def facts_job_name(service_name: str, location: ModelLocation, token: SecretKey | None) -> str:
+    """Name of the Job for this very source and token: another one is another Job."""
+    source = location.model_dump_json()
+    return child_name(service_name, "facts", source if token is None else f"{source}{token.model_dump_json()}")
 
 
 def facts_job(
-    owner: Owner, location: ModelLocation, *, image: str, image_pull_policy: str, hub_endpoint: str
+    owner: Owner,
+    location: ModelLocation,
+    *,
+    image: str,
+    image_pull_policy: str,
+    hub_endpoint: str,
+    token: SecretKey | None,
 ) -> Manifest:
-    """Job whose pod's termination message is a ``ModelFactsResult``. It is never changed, only replaced."""
+    """Job whose pod's termination message is a ``ModelFactsResult``. It is never changed, only replaced.
+
+    A token is mounted from the Secret of the service's own namespace: the operator reads none.
+    """
+    token = token if location.repository is not None else None
     config = ModelFactsConfig(
         path=location.path_in_pod,
         hub_repository=location.repository,
         hub_revision=location.revision,
         hub_endpoint=hub_endpoint or None,
+        hub_token_file=None if token is None else HUB_TOKEN_PATH,
     )
     volumes: list[dict[str, Any]] = [empty_dir("tmp", "16Mi")]
     mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": TMP_PATH}]
     if location.claim is not None:
         volumes.append(model_volume(location.claim))
         mounts.append(model_mount())
+    if token is not None:
+        volumes.append(hub_token_volume(token))
+        mounts.append(hub_token_mount())
     container = {
         "name": MODEL_FACTS_COMPONENT,
         "image": image,
@@ -69,7 +87,7 @@ def facts_job(
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": child_metadata(owner, facts_job_name(owner.name, location), MODEL_FACTS_COMPONENT),
+        "metadata": child_metadata(owner, facts_job_name(owner.name, location, token), MODEL_FACTS_COMPONENT),
         "spec": {
             "backoffLimit": BACKOFF_LIMIT,
             "template": {
@@ -98,3 +116,14 @@ def model_volume(claim: str) -> dict[str, Any]:
 def model_mount() -> dict[str, Any]:
     """Where it is mounted."""
     return {"name": "model", "mountPath": MODEL_MOUNT_PATH, "readOnly": True}
+
+
+def hub_token_volume(token: SecretKey) -> dict[str, Any]:
+    """The Secret with the hub's token, as one file for the pod's group. A missing one keeps the pod from starting."""
+    source = {"secretName": token.name, "defaultMode": 0o440, "items": [{"key": token.key, "path": "token"}]}
+    return {"name": "hub-token", "secret": source}
+
+
+def hub_token_mount() -> dict[str, Any]:
+    """Where it is mounted."""
+    return {"name": "hub-token", "mountPath": HUB_TOKEN_MOUNT_PATH, "readOnly": True}

@@ -22,8 +22,13 @@ _OPERATOR_SETS: Final = {
     "--served-model-name": "spec.model.servedNames",
     "--revision": "spec.model.revision",
     "--dtype": "spec.model.dtype",
+    "--quantization": "spec.model.quantization",
+    "--kv-cache-dtype": "spec.engine.kvCacheDtype",
     "--max-model-len": "spec.model.maxLength",
     "--tensor-parallel-size": "spec.parallelism.tensor",
+    "--pipeline-parallel-size": "spec.parallelism.pipeline",
+    "--data-parallel-size": "spec.parallelism.data",
+    "--enable-expert-parallel": "spec.parallelism.expert",
     "--max-num-seqs": "spec.concurrency.target",
     "--gpu-memory-utilization": "spec.engine.gpuMemoryUtilization",
     "--kv-cache-memory-bytes": "spec.engine.kvCacheMemory",
@@ -77,12 +82,13 @@ _NOT_ALLOWED: Final[tuple[tuple[str, str], ...]] = (
     ("--otlp-traces-endpoint", "it sends request data to another server"),
     ("--disable-log-stats", "the metrics of the engine would be gone"),
     ("--api-server-count", "with more than one API server the requests in flight cannot be counted nor drained"),
-    ("--data-parallel-*", "data parallelism is not supported; use more replicas"),
-    ("--pipeline-parallel-size", "pipeline parallelism is not supported"),
-    ("--nnodes", "a replica is one pod"),
-    ("--node-rank", "a replica is one pod"),
-    ("--master-*", "a replica is one pod"),
-    ("--dp-*", "data parallelism is not supported; use more replicas"),
+    ("--data-parallel-*", "the operator starts the copies; use spec.parallelism.data"),
+    ("--nnodes", "the operator starts the pods of a replica; use spec.parallelism.allowMultiNode"),
+    ("--node-rank", "the operator starts the pods of a replica; use spec.parallelism.allowMultiNode"),
+    ("--master-*", "the operator starts the pods of a replica; use spec.parallelism.allowMultiNode"),
+    ("--dp-*", "the operator starts the copies; use spec.parallelism.data"),
+    ("--decode-context-parallel-size", "the planner's memory model does not have it"),
+    ("--prefill-context-parallel-size", "the planner's memory model does not have it"),
     ("--device-ids", "the device plugin chooses the GPUs"),
 )
 """Names (shell patterns, over the long positive spelling) that nobody may give, and why. First match counts."""
@@ -161,15 +167,15 @@ def _check_arg(arg: str, options: EngineOptions) -> PlanProblem | None:
     option = options.by_flag.get(flag)
     if option is None:
         return _unknown(flag, options)
-    reason = _why_not_allowed(option.name)
-    if reason is not None:
-        return PlanProblem(
-            Reason.ENGINE_ARG_NOT_ALLOWED, f"spec.engine.args: {flag} is not allowed: {reason}; remove it"
-        )
     spec_field = _OPERATOR_SETS.get(option.name)
     if spec_field is not None:
         return PlanProblem(
             Reason.ENGINE_ARG_NOT_ALLOWED, f"spec.engine.args: {flag} is set by the operator; use {spec_field} instead"
+        )
+    reason = _why_not_allowed(option.name)
+    if reason is not None:
+        return PlanProblem(
+            Reason.ENGINE_ARG_NOT_ALLOWED, f"spec.engine.args: {flag} is not allowed: {reason}; remove it"
         )
     return _check_value(flag, separator, value, option)
 

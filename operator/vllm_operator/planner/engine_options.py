@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from importlib import resources
+from functools import cache
 from typing import Any, Final
 
 DEFAULT_VLLM_VERSION: Final = "0.32.0"
@@ -35,15 +34,24 @@ class EngineOptions:
     by_flag: dict[str, EngineOption] = field(repr=False)
     architectures: frozenset[str] = field(repr=False)
     pooling_architectures: frozenset[str] = field(repr=False)
+    no_pipeline_architectures: frozenset[str] = field(default=frozenset(), repr=False)
+    """Those that vLLM cannot cut into pipeline stages; empty in a dump that does not say."""
+    quantization_methods: frozenset[str] = field(default=frozenset(), repr=False)
+    """Every method that vLLM knows; empty in a dump that does not say."""
 
     def near_flags(self, flag: str) -> tuple[str, ...]:
         """Long flags that are spelled like ``flag``, best first."""
-        longs = [known for known in self.by_flag if known.startswith("--")]
-        return tuple(get_close_matches(flag, longs, n=3, cutoff=0.6))
+        return _near(flag, [known for known in self.by_flag if known.startswith("--")])
 
     def near_architectures(self, architecture: str) -> tuple[str, ...]:
         """Known architectures that are spelled like ``architecture``, best first."""
-        return tuple(get_close_matches(architecture, sorted(self.architectures), n=3, cutoff=0.6))
+        return _near(architecture, sorted(self.architectures))
+
+
+def _near(word: str, known: list[str]) -> tuple[str, ...]:
+    from difflib import get_close_matches  # only a mistake needs it
+
+    return tuple(get_close_matches(word, known, n=3, cutoff=0.6))
 
 
 def parse_engine_options(document: dict[str, Any]) -> EngineOptions:
@@ -62,6 +70,8 @@ def parse_engine_options(document: dict[str, Any]) -> EngineOptions:
         by_flag=by_flag,
         architectures=frozenset(document["architectures"]) | frozenset(document["poolingArchitectures"]),
         pooling_architectures=frozenset(document["poolingArchitectures"]),
+        no_pipeline_architectures=frozenset(document.get("noPipelineArchitectures", ())),
+        quantization_methods=frozenset(document.get("quantizationMethods", ())),
     )
 
 
@@ -71,5 +81,13 @@ def load_engine_options(version: str = DEFAULT_VLLM_VERSION) -> EngineOptions:
     Raises:
         FileNotFoundError: the package has no dump of this version.
     """
+    from importlib import resources  # slow to import, and needed once
+
     text = (resources.files("vllm_operator.planner") / "data" / f"vllm-{version}.json").read_text(encoding="utf-8")
     return parse_engine_options(json.loads(text))
+
+
+@cache
+def default_engine_options() -> EngineOptions:
+    """What the default version understands; the package's own dump is read once per process."""
+    return load_engine_options()

@@ -58,7 +58,8 @@ class QueueMonitor:
     """Implements ``QueueView``. Callbacks get a queue id or a job uid when something about it changed.
 
     Numbers that change all the time (ages, rows done) come to the status with the reconciles that running objects
-    ask for anyway; callbacks fire on facts: a new worker, another state, other leases, another phase, a lost consumer.
+    ask for anyway; callbacks fire on facts: a new worker, another state, other leases, the KV cache of an engine that
+    has started, another phase, a lost consumer.
     A connection that came or went concerns everybody, also those of whom nothing was ever heard.
     """
 
@@ -270,6 +271,7 @@ def _facts(heartbeat: Heartbeat) -> tuple[Any, ...]:
         heartbeat.state,
         engine is not None and engine.ready,
         engine is not None and engine.in_flight == 0,
+        heartbeat.kv_cache,
         tuple((lease.job_uid, lease.shard) for lease in heartbeat.leases),
     )
 

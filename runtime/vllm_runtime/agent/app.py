@@ -22,6 +22,7 @@ from vllm_runtime.agent.concurrency import AdaptiveLimit
 from vllm_runtime.agent.engine import HttpEngine
 from vllm_runtime.agent.engine_watch import EngineWatch
 from vllm_runtime.agent.heartbeats import Identity, Reporter
+from vllm_runtime.agent.kv_cache import KvCacheReader
 from vllm_runtime.agent.nats_connection import NatsConnection
 from vllm_runtime.agent.nats_queue import NatsQueue
 from vllm_runtime.agent.rows import RowRunner
@@ -62,6 +63,7 @@ class Agent:
         self._connection = NatsConnection(config.queue.url, config.queue.credentials_directory, identity.worker)
         self._queue = NatsQueue(self._connection, config.queue.queue_id)
         self._engine = HttpEngine(engine_port, control_token, config.row_timeout_seconds)
+        self._kv_cache = KvCacheReader(self._engine.kv_cache, self._on_change)
         self._suspects = Suspects(Path(environment.get("TMPDIR") or TMP_PATH) / SUSPECTS_FILE)
         limit = AdaptiveLimit(config.max_rows_in_flight)
         self._watch = EngineWatch(self._engine, on_ready=self._on_ready, on_gone=self._on_gone)
@@ -81,6 +83,7 @@ class Agent:
             config.heartbeat_seconds,
             publish=self._publish,
             activity=self._engine.activity,
+            kv_cache=lambda: self._kv_cache.report,
             leases=self._worker.leases,
             state=lambda: self._state,
         )
@@ -96,7 +99,10 @@ class Agent:
         await self._engine.start()
         self._queue.watch_wakes(self._on_available)
         connection = asyncio.create_task(self._connection.run())
-        parts = [asyncio.create_task(part) for part in (self._watch.run(), self._worker.run(), self._reporter.run())]
+        parts = [
+            asyncio.create_task(part)
+            for part in (self._watch.run(), self._worker.run(), self._reporter.run(), self._kv_cache.run())
+        ]
         stop = asyncio.create_task(self._stop.wait())
         try:
             done, _ = await asyncio.wait({*parts, connection, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -144,11 +150,13 @@ class Agent:
         self._reporter.changed()
 
     def _on_ready(self) -> None:
+        self._kv_cache.engine_started()
         if not self._stop.is_set():
             self._worker.open()
             self._set_state("running")
 
     async def _on_gone(self) -> None:
+        self._kv_cache.engine_gone()
         self._worker.close()
         if not self._stop.is_set():
             self._set_state("starting")

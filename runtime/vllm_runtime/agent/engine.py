@@ -9,12 +9,14 @@ from typing import Final, Protocol
 import aiohttp
 from pydantic import ValidationError
 
-from vllm_operator_api.queue import EngineReport
+from vllm_operator_api.queue import EngineReport, KvCacheReport
+from vllm_runtime.agent.cache_config import CacheConfigScan
 from vllm_runtime.middleware import ACTIVITY_PATH, TOKEN_HEADER
 
 KEEP_ALIVE_SECONDS: Final = 3.0
 """Shorter than vLLM's 5 s: a connection that the engine is about to close is never used (measured on vLLM 0.32.0)."""
 PROBE_TIMEOUT_SECONDS: Final = 2.0
+METRICS_TIMEOUT_SECONDS: Final = 10.0
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 TIMEOUT_CODE: Final = "timeout"
 """Code of a row that the engine had no answer for in its time."""
@@ -65,6 +67,7 @@ class HttpEngine:
         self._base = f"http://127.0.0.1:{port}"
         self._control_headers = {TOKEN_HEADER.decode(): control_token}
         self._row_timeout = aiohttp.ClientTimeout(total=row_timeout_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
+        self._metrics_timeout = aiohttp.ClientTimeout(total=METRICS_TIMEOUT_SECONDS)
         self._probe_timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_SECONDS)
         self._session: aiohttp.ClientSession | None = None
 
@@ -117,3 +120,23 @@ class HttpEngine:
                 return EngineReport.model_validate_json(await answer.read())
         except (TimeoutError, aiohttp.ClientError, OSError, ValidationError, asyncio.IncompleteReadError):
             return None
+
+    async def kv_cache(self) -> KvCacheReport | None:
+        """What ``/metrics`` says of the KV cache; None when it says nothing.
+
+        Raises:
+            EngineConnectionError: there was no answer in time.
+        """
+        scan = CacheConfigScan()
+        try:
+            async with self._pool.get(f"{self._base}/metrics", timeout=self._metrics_timeout) as answer:
+                if answer.status != 200:
+                    return None
+                async for chunk in answer.content.iter_any():
+                    if scan.feed(chunk):
+                        break
+        except TimeoutError as error:
+            raise EngineConnectionError(TIMEOUT_CODE, "the engine did not answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineConnectionError("connection_error", f"the engine's connection failed: {error}") from error
+        return scan.report()

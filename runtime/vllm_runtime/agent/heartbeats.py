@@ -10,7 +10,14 @@ from typing import Final
 
 import structlog
 
-from vllm_operator_api.queue import MAX_HEARTBEAT_BYTES, EngineReport, Heartbeat, LeaseReport, WorkerState
+from vllm_operator_api.queue import (
+    MAX_HEARTBEAT_BYTES,
+    EngineReport,
+    Heartbeat,
+    KvCacheReport,
+    LeaseReport,
+    WorkerState,
+)
 from vllm_runtime.agent.work_queue import QueueUnavailableError
 
 DEBOUNCE_SECONDS: Final = 0.2
@@ -38,6 +45,7 @@ class Reporter:
         *,
         publish: Callable[[Heartbeat], Awaitable[None]],
         activity: Callable[[], Awaitable[EngineReport | None]],
+        kv_cache: Callable[[], KvCacheReport | None],
         leases: Callable[[], list[LeaseReport]],
         state: Callable[[], WorkerState],
     ) -> None:
@@ -45,6 +53,7 @@ class Reporter:
         self._interval_seconds = interval_seconds
         self._publish = publish
         self._activity = activity
+        self._kv_cache = kv_cache
         self._leases = leases
         self._state = state
         self._sequence = 0
@@ -78,6 +87,7 @@ class Reporter:
             state=self._state(),
             sequence=self._sequence,
             engine=engine,
+            kv_cache=self._kv_cache(),
             leases=self._leases(),
         )
         try:

@@ -1,0 +1,1 @@
+"""How a checkpoint's weights are quantised, and what that makes of their bytes."""

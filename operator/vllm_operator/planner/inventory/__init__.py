@@ -1,0 +1,1 @@
+"""Which accelerators the cluster has: nodes, profiles and provisioners in, pools out. Pure."""

@@ -1,0 +1,1 @@
+"""Where a model is, and reading its files there: a directory of a volume, or a repository of the model hub."""
