@@ -34,7 +34,7 @@ def job_driver() -> None:
 @app.command("model-facts")
 def model_facts() -> None:
     """Read the facts of a model (in a pod beside its files) and write them to the termination message."""
-    sys.exit(importlib.import_module("vllm_operator.planner.facts_reader").run())
+    sys.exit(importlib.import_module("vllm_operator.planner.sources.reader").run())
 
 
 @app.command("queue-config")
