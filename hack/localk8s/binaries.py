@@ -65,7 +65,15 @@ PROGRAMS: dict[str, GoProgram | WheelProgram] = {
 
 # In the order in which they are built: what others wait for comes first.
 TIERS: dict[str, tuple[str, ...]] = {
-    "integration": ("etcd", "nats-server", "kube-apiserver", "kube-controller-manager", "kubectl", "helm"),
+    "integration": (
+        "etcd",
+        "nats-server",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubectl",
+        "helm",
+    ),
     "node": (
         "etcd",
         "kube-apiserver",

@@ -1,10 +1,10 @@
 """A real Kubernetes control plane as plain child processes on loopback, for integration tests.
 
 etcd, kube-apiserver and kube-controller-manager, without root, capabilities or
-containers, ready in about three seconds. There is no scheduler, no kubelet and
-no Service network: objects are stored, validated (schemas, CEL, admission
-policies, Pod Security), authorised (RBAC) and garbage-collected as in any
-cluster, and pods stay Pending unless a test writes their status.
+containers, ready in about three seconds. There is no kubelet, no Service network
+and, unless a test starts it, no scheduler: objects are stored, validated (schemas,
+CEL, admission policies, Pod Security), authorised (RBAC) and garbage-collected as
+in any cluster, and pods stay Pending unless a test writes their status.
 """
 
 from __future__ import annotations
@@ -141,6 +141,19 @@ class ControlPlane:
         self.kill_apiserver()
         self._start_apiserver()
         self._wait_ready()
+
+    def start_scheduler(self) -> None:
+        """Start a scheduler as well: pods are bound to nodes that tests make, and stay Pending there."""
+        children = self._running
+        own_copy = children.directory / "scheduler.kubeconfig"
+        own_copy.write_text(self.kubeconfig.read_text())
+        own_copy.chmod(0o600)
+        children.own(own_copy)
+        children.start(
+            "kube-scheduler",
+            binaries.ensure(self._layout, "kube-scheduler"),
+            [f"--kubeconfig={own_copy}", "--leader-elect=false", "--secure-port=0"],
+        )
 
     @property
     def _running(self) -> Children:
