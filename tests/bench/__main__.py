@@ -11,7 +11,7 @@ import time
 import traceback
 from pathlib import Path
 
-BENCHMARKS = ("planner", "relay", "batch_throughput", "operator_at_rest")
+BENCHMARKS = ("planner", "inventory", "relay", "batch_throughput", "operator_at_rest")
 
 
 def main(names: list[str]) -> int:

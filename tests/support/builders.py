@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from vllm_operator.kube.kinds import Manifest
 from vllm_operator.manifests.common import ENGINE_COMPONENT, MODEL_FACTS_COMPONENT, Owner, child_labels, child_metadata
+from vllm_operator_api.model import AttentionCache, LayerShape, ModelFacts, WeightFacts, WeightsSource
 from vllm_operator_api.names import (
     API_VERSION,
     FENCED_AT_ANNOTATION,
@@ -14,7 +15,7 @@ from vllm_operator_api.names import (
     LLM_SERVICE_KIND,
     ROUTABLE_LABEL,
 )
-from vllm_operator_api.runtime import ModelFacts, ModelFactsError, ModelFactsResult
+from vllm_operator_api.runtime import ModelFactsError, ModelFactsResult
 
 NAMESPACE = "team-a"
 T0 = "2026-01-01T00:00:00Z"
@@ -241,22 +242,42 @@ def make_child(service: Manifest, manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**metadata, "uid": f"uid-{manifest['metadata']['name']}"}}
 
 
-def make_facts(**fields: Any) -> ModelFacts:
-    """Llama-3.1-8B, changed by ``fields``."""
+def make_facts(
+    *,
+    layers: int = 32,
+    kv_heads: int = 8,
+    head_dim: int = 128,
+    window_tokens: int | None = None,
+    weights_bytes: int = 16_060_522_496,
+    **fields: Any,
+) -> ModelFacts:
+    """Llama-3.1-8B, changed: ``layers`` alike layers of attention, and any field of ``ModelFacts``."""
+    attention = AttentionCache(
+        kind="full" if window_tokens is None else "sliding",
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        value_dim=head_dim,
+        window_tokens=window_tokens,
+    )
+    embedding_bytes = min(weights_bytes, 128_256 * 4096 * 2)
     llama: dict[str, Any] = {
         "source": "pvc://models/llama",
         "architecture": "LlamaForCausalLM",
         "model_type": "llama",
         "hidden_size": 4096,
-        "layers": 32,
-        "attention_heads": 32,
-        "kv_heads": 8,
-        "head_dim": 128,
-        "intermediate_size": 14336,
         "vocab_size": 128256,
+        "attention_heads": 32,
+        "layer_shapes": (LayerShape(caches=(attention,)),),
+        "layer_pattern": "a" * layers,
+        "intermediate_sizes": (14336,),
         "max_position_embeddings": 131072,
         "dtype": "bfloat16",
-        "weights_bytes": 16_060_522_496,
+        "weights": WeightFacts(
+            total_bytes=weights_bytes,
+            source=WeightsSource.HEADERS,
+            embedding_bytes=embedding_bytes,
+            head_bytes=embedding_bytes,
+        ),
     }
     return ModelFacts(**{**llama, **fields})
 

@@ -10,15 +10,17 @@ by path. What it copies was measured on the real one:
 - SIGTERM later: with ``--shutdown-timeout 0`` requests in flight end with ``finish_reason: abort``; with more, they
   complete, ``/health`` stays 200 and new ones get 500 "cannot schedule new futures after shutdown".
 - ``--middleware`` classes wrap the application in order, the last one outermost.
+- ``/metrics`` has ``vllm:cache_config_info``, one sample per data-parallel rank.
+- With ``--headless`` (a follower of an engine that spans nodes) there is no server; it runs until SIGTERM.
 
 Answers are functions of the request: a chat answers ``echo: <last user message>``, an embedding is the unit vector of
 the text's hash (``embedding_of``). A token is a word. The last user message may be an order: ``!sleep SECONDS``,
 ``!status CODE``, ``!crash``, ``!hang``.
 
 Environment, all optional: ``VLLM_FAKE_LOAD_SECONDS``, ``VLLM_FAKE_LATENCY_SECONDS`` (of each request),
-``VLLM_FAKE_START_ERROR`` (a ValueError with this text at start), ``VLLM_FAKE_CRASH_AFTER_REQUESTS`` (SIGKILLs itself
-when that many have been answered) and ``VLLM_FAKE_REQUEST_LOG`` (a file that gets one JSON line for each request that
-was answered with 200).
+``VLLM_FAKE_START_ERROR`` (a ValueError with this text at start), ``VLLM_FAKE_KV_BLOCKS`` (KV blocks of each rank; 0: no
+such metric), ``VLLM_FAKE_CRASH_AFTER_REQUESTS`` (SIGKILLs itself when that many have been answered) and
+``VLLM_FAKE_REQUEST_LOG`` (a file that gets one JSON line for each request that was answered with 200).
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ LONGEST_MODEL_LENGTH = 131_072
 EMBEDDING_SIZE = 8
 DEFAULT_MAX_MODEL_LENGTH = 2048
 DEFAULT_MAX_TOKENS = 1024
+DEFAULT_KV_BLOCKS = 1000
+BLOCK_TOKENS = 16
 
 
 def embedding_of(text: str) -> list[float]:
@@ -103,6 +107,8 @@ class Engine:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.names: list[str] = arguments.served_model_name or [arguments.model or "model"]
         self.max_length = int(arguments.max_model_len or DEFAULT_MAX_MODEL_LENGTH)
+        self.kv_blocks = int(os.environ.get("VLLM_FAKE_KV_BLOCKS", DEFAULT_KV_BLOCKS))
+        self.ranks = int(arguments.data_parallel_size or 1)
         self.slots = asyncio.Semaphore(arguments.max_num_seqs or 256)
         self.latency_seconds = float(os.environ.get("VLLM_FAKE_LATENCY_SECONDS", "0"))
         self.crash_after = int(os.environ.get("VLLM_FAKE_CRASH_AFTER_REQUESTS", "0"))
@@ -134,13 +140,27 @@ class Engine:
             await _respond_json(send, 200, {"object": "list", "data": models})
         elif route == ("GET", "/metrics"):
             text = f'vllm:num_requests_running{{engine="0",model_name="{self.names[0]}"}} {self.in_flight}\n'
-            await _respond(send, 200, text.encode(), content_type=b"text/plain")
+            await _respond(send, 200, (self._cache_config() + text).encode(), content_type=b"text/plain")
         elif route == ("POST", "/v1/chat/completions"):
             await self._infer(self._chat, receive, send)
         elif route == ("POST", "/v1/embeddings"):
             await self._infer(self._embeddings, receive, send)
         else:
             await _respond_json(send, 404, {"detail": "Not Found"})
+
+    def _cache_config(self) -> str:
+        """The samples of ``vllm:cache_config_info``, with a few of its labels."""
+        if not self.kv_blocks:
+            return ""
+        tokens = self.kv_blocks * BLOCK_TOKENS
+        labels = (
+            f'block_size="{BLOCK_TOKENS}",cache_dtype="auto",gpu_memory_utilization="0.92",'
+            f'kv_cache_max_concurrency="{tokens / self.max_length}",kv_cache_size_tokens="{tokens}",'
+            f'num_gpu_blocks="{self.kv_blocks * self.ranks}"'
+        )
+        head = "# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig\n"
+        samples = [f'vllm:cache_config_info{{{labels},engine="{rank}"}} 1.0\n' for rank in range(self.ranks)]
+        return head + "# TYPE vllm:cache_config_info gauge\n" + "".join(samples)
 
     async def _infer(
         self, handler: Callable[[dict[str, Any], Send], Awaitable[None]], receive: Receive, send: Send
@@ -320,6 +340,14 @@ class _Server(uvicorn.Server):
         yield
 
 
+async def follow() -> None:
+    """Lend GPUs to a leader elsewhere until SIGTERM."""
+    loop = asyncio.get_running_loop()
+    terminated = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, terminated.set)
+    await terminated.wait()
+
+
 async def serve(arguments: argparse.Namespace) -> None:
     """Load, serve and end as vLLM does."""
     # With the protocol named, asyncio sets TCP_NODELAY, as vLLM's uvloop does without.
@@ -384,7 +412,7 @@ def main() -> None:
         )
     if error := os.environ.get("VLLM_FAKE_START_ERROR"):
         raise ValueError(error)
-    asyncio.run(serve(arguments))
+    asyncio.run(follow() if arguments.headless else serve(arguments))
 
 
 if __name__ == "__main__":

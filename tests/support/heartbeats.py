@@ -11,7 +11,7 @@ from typing import Any
 from nats.aio.client import Client
 
 from vllm_operator_api.names import OWNER_UID_LABEL
-from vllm_operator_api.queue import EngineReport, Heartbeat, LeaseReport, heartbeat_subject
+from vllm_operator_api.queue import EngineReport, Heartbeat, KvCacheReport, LeaseReport, heartbeat_subject
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Workers:
     in_flight: int = 0
     silent: bool = False
     leases: list[LeaseReport] = field(default_factory=list)
+    kv_cache: KvCacheReport | None = None
     sequence: int = 0
 
     async def run(self) -> None:
@@ -50,6 +51,7 @@ class Workers:
         heartbeat = Heartbeat(
             queue_id=queue_id, worker=pod["metadata"]["name"], pod_uid=pod["metadata"]["uid"], node="gpu-node",
             state="running", slots=4, sequence=self.sequence, engine=report, leases=self.leases,
+            kv_cache=self.kv_cache,
         )  # fmt: skip
         subject = heartbeat_subject(queue_id, pod["metadata"]["name"])
         await self.client.publish(subject, heartbeat.model_dump_json().encode())

@@ -151,12 +151,23 @@ class FakeKube:
         self._enter("get", ref)
         return copy.deepcopy(self._existing(ref))
 
-    async def list(self, kind: Kind, *, namespace: str | None = None, label_selector: str | None = None) -> ObjectList:
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        from_cache: bool = False,
+    ) -> ObjectList:
         self._enter("list", ObjectRef(kind.kind, namespace or "", ""))
         items = [
             copy.deepcopy(manifest)
             for ref, manifest in sorted(self.objects.items())
-            if ref.kind == kind.kind and namespace in (None, ref.namespace) and _selected(manifest, label_selector)
+            if ref.kind == kind.kind
+            and namespace in (None, ref.namespace)
+            and _selected(manifest, label_selector)
+            and _has_fields(manifest, field_selector)
         ]
         return ObjectList(items=tuple(items), resource_version=str(self._version))
 
@@ -343,6 +354,17 @@ def _selected(manifest: Manifest, label_selector: str | None) -> bool:
         return True
     labels = manifest["metadata"].get("labels") or {}
     return all(labels.get(term.partition("=")[0]) == term.partition("=")[2] for term in label_selector.split(","))
+
+
+def _has_fields(manifest: Manifest, field_selector: str | None) -> bool:
+    for term in (field_selector or "").split(","):
+        path, _, value = term.partition("=")
+        field: Any = manifest
+        for key in path.removesuffix("!").split(".") if path else ():
+            field = (field or {}).get(key, "")
+        if path and (field == value) is path.endswith("!"):
+            return False
+    return True
 
 
 def _take_away(target: Manifest, before: Manifest, now: Manifest, others: list[Manifest]) -> None:

@@ -58,6 +58,8 @@ class RuntimeProcess:
         engine_env: Mapping[str, str] | None = None,
         shutdown_grace_seconds: int = 5,
         engine_command: Sequence[str] = (sys.executable, str(FAKE_ENGINE)),
+        nodes: int = 1,
+        container_env: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory / name
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -69,7 +71,9 @@ class RuntimeProcess:
             engine_env=dict(engine_env or {}),
             shutdown_grace_seconds=shutdown_grace_seconds,
             agent=agent,
+            nodes=nodes,
         )
+        self._container_env = dict(container_env or {})
         self._engine_command = list(engine_command)
         self._process: subprocess.Popen[bytes] | None = None
         self._seen: dict[int, psutil.Process] = {}
@@ -94,6 +98,7 @@ class RuntimeProcess:
             "POD_NAME": self.name,
             "POD_UID": f"uid-{self.name}",
             "NODE_NAME": "node-1",
+            **self._container_env,
         }
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -13,6 +13,7 @@ from tests.support import helm
 from tests.support.pod_security import pod_template, violations
 
 from vllm_operator.manifests.common import DRIVER_COMPONENT, ENGINE_COMPONENT
+from vllm_operator.planner.inventory.profiles import FIELDS, parse_profiles
 from vllm_operator.queue.server_config import CLIENT_PORT, MONITOR_PORT, ROLES, STORE_DIRECTORY
 from vllm_operator.settings import Settings
 from vllm_operator_api.names import COMPONENT_LABEL, MANAGED_BY_LABEL, MANAGED_BY_VALUE
@@ -125,6 +126,51 @@ def test_namespaced_mode_binds_in_these_namespaces_only() -> None:
         f"{OPERATOR}-nodes"
     ]
     assert operator_env(manifests)["VLLM_OPERATOR_WATCH_NAMESPACES"] == "team-a,team-b"
+
+
+@pytest.mark.parametrize("settings", [(), ("watchNamespaces={team-a}",)], ids=["all namespaces", "some"])
+def test_rights_outside_the_watched_namespaces_are_to_read_what_accelerators_there_are(
+    settings: tuple[str, ...],
+) -> None:
+    role = helm.one(helm.render(*settings), "ClusterRole", f"{OPERATOR}-nodes")
+    rights = {(*rule["apiGroups"], *rule["resources"]): set(rule["verbs"]) for rule in role["rules"]}
+    assert rights == {
+        ("", "nodes"): {"get", "list", "watch"},
+        ("karpenter.sh", "nodepools"): {"get", "list"},
+        ("resource.k8s.io", "resourceslices"): {"get", "list"},
+    }
+
+
+def test_quotas_are_listed_and_nothing_else() -> None:
+    role = helm.one(helm.render(), "ClusterRole", OPERATOR)
+    (verbs,) = (rule["verbs"] for rule in role["rules"] if "resourcequotas" in rule["resources"])
+    assert verbs == ["list"]
+
+
+def test_accelerator_profiles_reach_the_operator() -> None:
+    assert parse_profiles(operator_env(helm.render())["VLLM_OPERATOR_ACCELERATOR_PROFILES"]) == ()
+    env = operator_env(
+        helm.render(
+            "acceleratorProfiles[0].name=h100",
+            "acceleratorProfiles[0].selector.pool=h100",
+            "acceleratorProfiles[0].product=NVIDIA-H100-80GB-HBM3",
+            "acceleratorProfiles[0].count=8",
+            "acceleratorProfiles[0].price=3",
+            "acceleratorProfiles[0].taints[0].key=gpu",
+            "acceleratorProfiles[0].taints[0].effect=NoSchedule",
+        )
+    )
+    (profile,) = parse_profiles(
+        Settings(accelerator_profiles=env["VLLM_OPERATOR_ACCELERATOR_PROFILES"]).accelerator_profiles
+    )
+    assert (profile.name, profile.selector, profile.count, profile.price) == ("h100", (("pool", "h100"),), 8, 3.0)
+    assert [taint.key for taint in profile.taints] == ["gpu"]
+
+
+def test_the_schema_knows_every_field_of_a_profile() -> None:
+    schema = yaml.safe_load((helm.CHART / "values.schema.json").read_text())
+    properties = schema["properties"]["acceleratorProfiles"]["items"]["properties"]
+    assert set(properties) == FIELDS
 
 
 def test_cluster_mode_binds_everywhere() -> None:
@@ -309,6 +355,9 @@ def test_versions_are_the_pinned_ones() -> None:
         ("image.operator.tag=a b", "image.operator.tag"),
         ("watchNamespaces=team-a", "watchNamespaces"),
         ("networkPolicy.apiServerPorts={99999}", "networkPolicy.apiServerPorts.0"),
+        ("acceleratorProfiles[0].name=x", "selector is required"),
+        ("acceleratorProfiles[0].memory=80GB", "memory is not allowed"),
+        ("acceleratorProfiles[0].link=wire", "acceleratorProfiles.0.link"),
         ("crds.instal=true", "instal is not allowed"),
         ("qeue.url=x", "qeue is not allowed"),
     ],

@@ -103,6 +103,21 @@ def test_what_concerns_everybody() -> None:
     bench.keys.clear()
     bench.router.all_parents_changed()
     assert bench.keys == [CHAT, Key("InferenceJob", "ns", "other")]
+    bench.keys.clear()
+    bench.router.services_changed()
+    assert bench.keys == [CHAT]
+
+
+def test_a_node_is_told_of_before_the_services_that_it_concerns() -> None:
+    told: list[str] = []
+    cache = make_cache([SERVICE])
+    router = Router(
+        cache, lambda key: told.append(key.name), lambda manifest: None, lambda: None, on_node_changed=told.append
+    )
+    router.observe("ADDED", node(1))
+    router.observe("MODIFIED", node(2, heartbeat="t2"))
+    router.observe("DELETED", node(2))
+    assert told == ["gpu", "chat", "gpu", "chat"]
 
 
 def node(version: int, *, heartbeat: str = "t1", ready: str = "True", gpus: str = "8", **spec: Any) -> Manifest:

@@ -32,7 +32,7 @@ from vllm_operator_api.runtime import EngineExit
         (lambda s: s.args("--max-model-len=3"), "EngineArgNotAllowed", "use spec.model.maxLength instead"),
         (lambda s: s.args("--max-num-batched-tokens=many"), "InvalidSpec", "is not a number of tokens"),
         (lambda s: s.env(LD_PRELOAD="x"), "EnvNotAllowed", "LD_PRELOAD is not allowed"),
-        (lambda s: s.set("spec.resources.shm", "8Gi"), "InvalidSpec", "spec.resources.shm=8Gi"),
+        (lambda s: s.set("spec.resources", {"shm": "8Gi", "memory": "4Gi"}), "InvalidSpec", "spec.resources.shm=8Gi"),
         (lambda s: s.idle_after("0s"), "InvalidSpec", "idleAfter=0s must be at least 1s"),
         (lambda s: s.model("pvc://a/../b"), "InvalidSpec", "must not contain '.' or '..'"),
         (lambda s: s.model("just-a-name"), "InvalidSpec", "pvc://<claim>/<path> or <organisation>/<name>"),
@@ -113,15 +113,15 @@ async def test_degree_that_does_not_divide_the_heads() -> None:
     await world.read_facts(facts_message(make_facts()))
     status, reason, message = world.condition("Planned")
     assert (status, reason) == ("False", "InvalidParallelism")
-    assert "the 32 attention heads must be divisible" in message
-    assert "legal here: 1, 2, 4, 8" in message
+    assert "the 32 attention heads cannot be divided evenly over 3 GPUs" in message
+    assert "legal tensor degrees here: 1, 2, 4, 8" in message
     assert DEPLOYMENT not in world.kube.objects
 
 
 async def test_degree_that_is_larger_than_any_node() -> None:
     world = World(make_service().tensor(16).build())
     await world.read_facts(facts_message(make_facts()))
-    assert "more GPUs than any node offers to one pod (8)" in world.condition("Planned")[2]
+    assert "16 GPUs, more than any node offers to one pod (8)" in world.condition("Planned")[2]
 
 
 async def test_length_that_the_model_does_not_have() -> None:

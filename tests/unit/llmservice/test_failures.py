@@ -5,10 +5,19 @@ from __future__ import annotations
 import pytest
 from tests.support.builders import PodBuilder, make_pod, make_service
 
+from vllm_operator.kube.kinds import ObjectRef
 from vllm_operator.llmservice.failures import StartFailure, start_failure
-from vllm_operator.llmservice.observe import EngineDeployment, _engine_pod
+from vllm_operator.llmservice.observe import EngineWorkload, _engine_pod
 from vllm_operator_api.conditions import Reason
-from vllm_operator_api.runtime import EngineExit
+from vllm_operator_api.runtime import (
+    EngineExit,
+    EngineFault,
+    FreeMemoryBelowUtilization,
+    GpuOutOfMemory,
+    IllegalParallelism,
+    LengthTooLong,
+    NoCacheBlocks,
+)
 
 SERVICE = make_service().build()
 ENGINE_SAID = "ValueError: max_num_batched_tokens (1) must be greater than or equal to max_num_seqs (32)"
@@ -72,6 +81,50 @@ def test_each_cause(builder: PodBuilder, reason: Reason, says: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (
+            LengthTooLong(length_tokens=196608, needed_gib=23.25, available_gib=22.5, longest_tokens=190272),
+            (
+                "one request of 196608 tokens needs 23.25 GiB of KV cache per GPU, and 22.5 GiB are left for it; set "
+                "spec.model.maxLength to at most 190272, "
+            ),
+        ),
+        (
+            LengthTooLong(length_tokens=4096, needed_gib=1.0, available_gib=0.01),
+            "lower spec.model.maxLength, set spec.parallelism.tensor to a larger degree",
+        ),
+        (NoCacheBlocks(), "leave nothing of a GPU for the KV cache; set spec.parallelism.tensor to a larger degree"),
+        (GpuOutOfMemory(tried_gib=0.5), "a GPU ran out of memory when it asked for 0.5 GiB more; lower "),
+        (GpuOutOfMemory(), "a GPU ran out of memory; lower spec.concurrency.target"),
+        (
+            FreeMemoryBelowUtilization(free_gib=60.1, total_gib=79.18, desired_gib=72.85),
+            (
+                "only 60.1 of a GPU's 79.18 GiB are free, and the engine is to take 72.85 GiB: something else uses "
+                "that GPU; end it, or set spec.engine.gpuMemoryUtilization to at most 0.75"
+            ),
+        ),
+        (
+            FreeMemoryBelowUtilization(free_gib=0.0, total_gib=0.0, desired_gib=1.0),
+            "something else uses that GPU; end it",
+        ),
+        (
+            IllegalParallelism(),
+            f"the model cannot be cut like this: {ENGINE_SAID}; set spec.parallelism.tensor to auto",
+        ),
+    ],
+)
+def test_faults_come_with_their_numbers_and_a_remedy(fault: EngineFault, says: str) -> None:
+    told = EngineExit(stage="start", exit_code=1, message=ENGINE_SAID, fault=fault)
+    failure = failure_of(new_pod().crashed(told.model_dump_json()))
+    assert failure is not None
+    assert failure.reason is Reason.ENGINE_FAILED
+    assert failure.message.startswith("the engine ended while it started: ")
+    assert says in failure.message
+    assert failure.fault == fault
+
+
+@pytest.mark.parametrize(
     "builder",
     [
         new_pod(),
@@ -86,7 +139,13 @@ def test_pods_on_their_way(builder: PodBuilder) -> None:
 
 
 def test_pods_that_the_api_server_refuses() -> None:
-    refused = EngineDeployment(replicas=1, record=None, replica_failure='pods "x" is forbidden: exceeded quota')
+    refused = EngineWorkload(
+        ref=ObjectRef("Deployment", "team-a", "chat-engine"),
+        uid="uid",
+        replicas=1,
+        record=None,
+        replica_failure='pods "x" is forbidden: exceeded quota',
+    )
     failure = start_failure(refused, [], "4Gi")
     assert failure is not None
     assert failure.reason is Reason.POD_REJECTED

@@ -24,7 +24,8 @@ from vllm_operator.engine.events import EventRecorder
 from vllm_operator.engine.executor import Executor
 from vllm_operator.engine.result import Done, RequeueAfter, Result
 from vllm_operator.engine.status_writer import StatusWriter
-from vllm_operator.kube.kinds import Manifest, ObjectRef
+from vllm_operator.kube.kinds import NODE, Manifest, ObjectRef
+from vllm_operator.llmservice.cluster_inventory import ClusterInventory
 from vllm_operator.llmservice.reconcile import LLMServiceReconciler
 from vllm_operator.queue.view import SeenHeartbeat, ShardCounts
 from vllm_operator.settings import Settings
@@ -63,6 +64,8 @@ class World:
         self.kube = FakeKube(self.cache)
         self.clock = FakeClock()
         self.queue = FakeQueue()
+        self.cluster = ClusterInventory(self.cache, (), lambda: None)
+        self.kube.listen(self._node_changed)
         for node in nodes or (make_node().gpus(8).product("NVIDIA-L4", 23034).build(),):
             self.kube.seed(node)
         self.service = self.kube.seed(service)
@@ -81,9 +84,14 @@ class World:
             status_writer=StatusWriter(self.kube, self.clock, STATUS_FIELD_MANAGER, 5.0, self.cache),
             events=EventRecorder(self.kube, "vllm-operator", self.clock),
             queue=self.queue,
+            cluster=self.cluster,
             settings=Settings(drain_quiet_seconds=8.0),
             clock=self.clock,
         )
+
+    def _node_changed(self, event: str, manifest: Manifest) -> None:
+        if manifest["kind"] == NODE.kind:
+            self.cluster.node_changed(manifest["metadata"]["name"])
 
     async def reconcile(self) -> Result:
         """Reconcile, then once more: the second time must write nothing."""

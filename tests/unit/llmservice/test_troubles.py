@@ -131,21 +131,30 @@ async def test_a_lost_connection_is_no_degradation() -> None:
     assert world.condition("Degraded")[0] == "False"
 
 
-async def test_a_resource_that_nodes_offer_by_the_hundred_thousand() -> None:
-    node = make_node().gpus(655_360, resource="volcano.sh/gpu-memory").product("NVIDIA-L4", 23034).build()
-    world = World(make_service().set("spec.accelerator.resourceName", "volcano.sh/gpu-memory").build(), node)
+async def test_a_node_that_offers_gpus_by_the_hundred_thousand() -> None:
+    node = make_node().gpus(655_360).product("NVIDIA-L4", 23034).build()
+    world = World(make_service().build(), node)
     await world.read_facts(facts_message(make_facts()))
     assert world.condition("Planned")[:2] == ("True", "Planned")
     assert max(world.status()["plan"]["legalTensor"]) <= 64
 
 
 @pytest.mark.parametrize(
-    "hostile", [{"kv_heads": 0}, {"attention_heads": -1}, {"weights_bytes": 10**400}, {"vocab_size": 10**30}]
+    ("told", "hostile"),
+    [
+        ('"kv_heads":8', '"kv_heads":0'),
+        ('"attention_heads":32', '"attention_heads":-1'),
+        ('"total_bytes":16060522496', f'"total_bytes":{10**400}'),
+        ('"vocab_size":128256', f'"vocab_size":{10**30}'),
+        (f'"{"a" * 32}"', f'"{"b" * 32}"'),
+        (f'"{"a" * 32}"', f'"{"a" * 5000}"'),
+    ],
 )
-async def test_facts_out_of_all_bounds_are_no_facts(hostile: dict[str, int]) -> None:
-    facts = make_facts().model_copy(update=hostile)
+async def test_facts_out_of_all_bounds_are_no_facts(told: str, hostile: str) -> None:
+    message = facts_message(make_facts())
+    assert told in message
     world = World(make_service().build())
-    await world.read_facts(facts_message(facts))
+    await world.read_facts(message.replace(told, hostile))
     assert world.condition("Planned")[:2] == ("False", "ModelFactsUnavailable")
     assert DEPLOYMENT not in world.kube.objects
 

@@ -9,17 +9,19 @@ from tests.unit.llmservice.test_drain import LEASE, NOW, beat, pod
 from vllm_operator.llmservice.facts import FactsState
 from vllm_operator.llmservice.observe import EnginePod, Observed
 from vllm_operator.llmservice.workers import last_activity_time, leases_status, workers_status
-from vllm_operator.planner.inventory import Inventory
+from vllm_operator.planner.inventory.pool import Inventory
 from vllm_operator.queue.view import SeenHeartbeat
-from vllm_operator_api.v1alpha1.llmservice import WorkersStatus
+from vllm_operator_api.v1alpha1.llmservice_status import WorkersStatus
 
 
 def observed(pods: tuple[EnginePod, ...], *seen: SeenHeartbeat) -> Observed:
     return Observed(
-        deployment=None,
+        workloads=(),
         pods=pods,
         facts=FactsState(),
         inventory=Inventory(),
+        leader_worker_set=False,
+        quota_left=None,
         demanding_jobs=(),
         heartbeats={one.heartbeat.worker: one for one in seen},
         queue_connected=True,

@@ -17,7 +17,7 @@ OPTIONS = load_engine_options()
     "args",
     [
         [],
-        ["--enable-prefix-caching", "--kv-cache-dtype=fp8"],
+        ["--enable-prefix-caching", "--block-size=32"],
         ["--no-enable-prefix-caching"],
         ["--max-num-batched-tokens=4096", "--seed=1"],
         ["--load-format=dummy"],
@@ -45,7 +45,7 @@ def test_allowed(args: list[str]) -> None:
         ("--flibbertigibbet", Reason.ENGINE_ARG_UNKNOWN, "vLLM 0.32.0 has no option --flibbertigibbet"),
         ("--seed", Reason.INVALID_SPEC, "--seed needs a value"),
         ("--enable-prefix-caching=true", Reason.INVALID_SPEC, "takes no value, but 'true' is given"),
-        ("--kv-cache-dtype=fp17", Reason.INVALID_SPEC, "is not one of vLLM's values: auto"),
+        ("--mamba-cache-dtype=fp17", Reason.INVALID_SPEC, "is not one of vLLM's values: auto"),
         ("--load-format=pt", Reason.ENGINE_ARG_NOT_ALLOWED, "may load pickled weights"),
         ("--load-format=auto", Reason.ENGINE_ARG_NOT_ALLOWED, "may load pickled weights"),
         ("--tensor-parallel-size=2", Reason.ENGINE_ARG_NOT_ALLOWED, "use spec.parallelism.tensor instead"),

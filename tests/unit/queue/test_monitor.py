@@ -15,6 +15,7 @@ from vllm_operator_api.queue import (
     EngineReport,
     Heartbeat,
     JobProgress,
+    KvCacheReport,
     LeaseReport,
     heartbeat_subject,
     progress_subject,
@@ -79,6 +80,16 @@ def test_facts_are_told_and_numbers_are_not(watched: Watched) -> None:
     assert (len(watched.services), watched.jobs) == (3, ["job"])
     watched.beat(engine=engine)
     assert (len(watched.services), watched.jobs) == (4, ["job", "job"])
+
+
+def test_the_size_of_an_engines_kv_cache_is_told_once(watched: Watched) -> None:
+    report = KvCacheReport(blocks=100, block_tokens=16, tokens=1600, max_concurrency=3.1)
+    for beat in ({}, {"kv_cache": report}, {"kv_cache": report}):
+        watched.beat(**beat)
+    assert len(watched.services) == 2
+    assert watched.monitor.heartbeats("q")[0].heartbeat.kv_cache == report
+    watched.beat(kv_cache=report.model_copy(update={"tokens": 1500}))
+    assert len(watched.services) == 3
 
 
 @pytest.mark.parametrize(

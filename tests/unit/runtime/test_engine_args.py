@@ -9,6 +9,7 @@ from tests.support.runtime_process import ENGINE_OPTIONS_FILE
 
 from vllm_runtime.engine_args import OptionTable, engine_arguments, model_of
 from vllm_runtime.errors import ConfigurationError
+from vllm_runtime.group import EngineGroup
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,7 @@ def table() -> OptionTable:
         ["--served-model-name", "a", "b", "--max-num-seqs", "64"],
         ["--served-model-name=a"],
         ["--max-model-len=-1"],
+        ["--pipeline-parallel-size=2", "--data-parallel-size=2", "--enable-expert-parallel"],
         ["--no-enable-prefix-caching"],
         ["--dtype=float32", "--dtype", "bfloat16"],
         ["--kv-cache-memory-bytes=67108864", '--override-generation-config={"temperature": 0}'],
@@ -86,6 +88,14 @@ def test_illegal(table: OptionTable, arguments: list[str], message: str) -> None
         "--api-server-count",
         "--ssl-keyfile",
         "--no-enable-log-outputs",
+        "--headless",
+        "--nnodes",
+        "--node-rank",
+        "--master-addr",
+        "--master-port",
+        "--data-parallel-address",
+        "--data-parallel-rank",
+        "--data-parallel-external-lb",
     ],
 )
 def test_never_allowed(table: OptionTable, name: str) -> None:
@@ -130,3 +140,19 @@ def test_ours_come_last() -> None:
         "--shutdown-timeout",
         "30",
     ]
+
+
+def test_a_follower_serves_no_http() -> None:
+    arguments = engine_arguments(
+        [],
+        ["--tensor-parallel-size=16"],
+        host="0.0.0.0",
+        port=8000,
+        middleware="m.M",
+        shutdown_timeout_seconds=30,
+        group=EngineGroup(size=2, index=1, leader_address="leader"),
+    )
+    assert arguments == [
+        "--tensor-parallel-size=16", "--shutdown-timeout", "30", "--nnodes", "2", "--node-rank", "1",
+        "--master-addr", "leader", "--master-port", "29501", "--headless",
+    ]  # fmt: skip

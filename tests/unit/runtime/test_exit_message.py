@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_operator_api.runtime import MAX_TERMINATION_MESSAGE_BYTES, EngineExit
+from vllm_operator_api.runtime import (
+    MAX_TERMINATION_MESSAGE_BYTES,
+    EngineExit,
+    EngineFault,
+    GpuOutOfMemory,
+    IllegalParallelism,
+    LengthTooLong,
+    NoCacheBlocks,
+)
 from vllm_runtime.exit_message import OutputTail, container_exit_code, engine_error, engine_exit, render
 
 SAMPLES = Path(__file__).parent / "engine_output"
@@ -28,6 +36,7 @@ SAMPLES = Path(__file__).parent / "engine_output"
         ),
         ("model", "HFValidationError: Repo id must use alphanumeric chars, "),
         ("kv", "No available memory for the cache blocks. Try increasing `gpu_memory_utilization` "),
+        ("length", "To serve at least one request with the model's max seq len (2048), (0.0 GiB KV cache is needed, "),
     ],
 )
 def test_the_error_a_user_wants_to_read(sample: str, message: str) -> None:
@@ -36,6 +45,52 @@ def test_the_error_a_user_wants_to_read(sample: str, message: str) -> None:
     assert found.startswith(message)
     assert "[type=" not in found
     assert "Traceback" not in found
+
+
+@pytest.mark.parametrize(
+    ("sample", "fault"),
+    [
+        ("flag", None),
+        ("seqs", None),
+        ("tp", IllegalParallelism()),
+        ("kv", NoCacheBlocks()),
+        ("length", LengthTooLong(length_tokens=2048, needed_gib=0.0, available_gib=0.0, longest_tokens=384)),
+    ],
+)
+def test_the_fault_in_numbers(sample: str, fault: EngineFault | None) -> None:
+    document = engine_exit("start", 1, (SAMPLES / f"{sample}.txt").read_text().splitlines())
+    assert document.fault == fault
+    assert EngineExit.model_validate_json(render(document)) == document
+
+
+def test_a_fault_counts_before_what_follows_from_it() -> None:
+    lines = [
+        "(Worker_TP0 pid=1) Traceback (most recent call last):",
+        "(Worker_TP0 pid=1) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "(Worker_TP1 pid=2) Traceback (most recent call last):",
+        "(Worker_TP1 pid=2) torch.distributed.DistBackendError: NCCL error: remote process exited",
+    ]
+    document = engine_exit("start", 1, lines)
+    assert document.message == "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+    assert document.fault == GpuOutOfMemory(tried_gib=2.0)
+
+
+def test_an_assertion_without_a_message_is_quoted() -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "/opt/vllm/vllm/model_executor/models/llama.py", line 145, in __init__',
+        "    assert self.total_num_heads % tp_size == 0",
+        "           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^",
+        "AssertionError",
+    ]
+    document = engine_exit("start", 1, lines)
+    assert document.message == "assertion failed: self.total_num_heads % tp_size == 0"
+    assert document.fault == IllegalParallelism()
+
+
+def test_the_fault_of_a_newer_runtime_leaves_the_message() -> None:
+    content = '{"stage": "start", "exit_code": 1, "message": "x", "fault": {"kind": "too_hot", "degrees": 99}}'
+    assert EngineExit.model_validate_json(content) == EngineExit(stage="start", exit_code=1, message="x")
 
 
 def test_without_a_traceback_the_last_logged_error_counts() -> None:
