@@ -19,9 +19,9 @@ demo: ## From nothing to a served model, an answered batch, a slept and woken se
 demo-down: cluster-down ## Remove the cluster that `make demo` left running
 
 .PHONY: test
-test: ## All tests: unit, integration (real API server and nats-server), end-to-end (real pods, real vLLM on CPU)
+test: ## All tests: unit, integration (real API server and nats-server), engine (real vLLM on CPU), end-to-end (real pods)
 	@hack/cluster prepare integration
-	$(PYTEST) tests/unit tests/integration tests/e2e
+	$(PYTEST) tests/unit tests/integration tests/differential tests/e2e
 
 .PHONY: unit
 unit: ## Unit tests only (seconds)
@@ -35,6 +35,10 @@ integration: ## Integration tests only
 .PHONY: e2e
 e2e: ## End-to-end tests only
 	$(PYTEST) tests/e2e
+
+.PHONY: differential
+differential: ## The planner against vLLM's own code, for every real model configuration there is (half an hour)
+	ENGINE_DIFFERENTIAL=1 $(PYTEST) tests/differential
 
 .PHONY: bench
 bench: ## Benchmarks; prints ratios measured side by side (docs/benchmarks.md keeps results)
