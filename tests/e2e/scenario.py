@@ -15,7 +15,7 @@ ROWS = "/mnt/demo/fortunes.jsonl"
 def service(name: str, model: str, **spec: Any) -> dict[str, Any]:
     """An LLMService on the demo's volume, small enough for two cores."""
     base = {
-        "model": {"id": f"pvc://demo/models/{model}"},
+        "model": {"id": f"pvc://demo/models/{model}", "dtype": "float32"},
         "concurrency": {"target": 32},
         "resources": {"cpu": "250m", "memory": "4Gi", "shm": "256Mi"},
         "engine": {"kvCacheMemory": "64Mi"},

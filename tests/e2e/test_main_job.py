@@ -43,6 +43,19 @@ def test_services_become_ready_and_explain_their_plan(kubectl: Kubectl) -> None:
     assert row.split()[:6] == ["tiny", "pvc://demo/models/tiny-llama", "Serving", "1/1", "1", "1"]
 
 
+def test_the_engine_has_the_kv_cache_that_was_predicted(kubectl: Kubectl) -> None:
+    """The size of the cache is given, so only the larger blocks on a CPU (128 tokens, not 16) round it down."""
+
+    def plan() -> dict[str, Any] | None:
+        found: dict[str, Any] = status_of(kubectl, "llmservice", "tiny")["plan"]
+        return found if found.get("observed") else None
+
+    seen = eventually(plan, what="the observed KV cache in status.plan", timeout_seconds=60)
+    predicted, observed = seen["predicted"]["kvCacheTokens"], seen["observed"]["kvCacheTokens"]
+    assert predicted - 128 < observed <= predicted
+    assert seen["confidence"] == "High"
+
+
 def test_pods_really_request_gpus(kubectl: Kubectl) -> None:
     (pod,) = engine_pods(kubectl, "tiny")
     assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"

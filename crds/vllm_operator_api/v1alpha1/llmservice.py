@@ -185,7 +185,8 @@ class EngineResources(ApiModel):
         ),
     )
     shm: ByteQuantity | None = Field(
-        default=None, description="Size of /dev/shm, which is memory. Default: 1Gi per GPU of the pod."
+        default=None,
+        description="Size of /dev/shm, which is memory. Default, and least with several GPUs: 1Gi per GPU of the pod.",
     )
 
 

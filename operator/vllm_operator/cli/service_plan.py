@@ -68,7 +68,7 @@ def service_report(
 
 def _cluster(service: ServiceFile, namespace: str, context: str | None, environment: Mapping[str, str]) -> ClusterView:
     try:
-        connection = discover(environment, context=context)
+        connection = discover(environment, context=context, login_plugins=True)
         return asyncio.run(read_cluster(connection, namespace=namespace, service=service.name))
     except ConnectionSettingsError as error:
         raise CommandError(str(error)) from error

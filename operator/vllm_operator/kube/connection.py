@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import yaml
 
+from vllm_operator.kube.exec_login import ExecCredential, run_exec_plugin
+
 SERVICE_ACCOUNT_DIRECTORY: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_REREAD_SECONDS: Final = 60.0
 """The kubelet renews a bound token at 80 % of its life (at least 10 minutes): a minute old is never too old."""
@@ -88,22 +90,27 @@ class TokenSource:
         self._read_at = None
 
 
-def discover(environment: Mapping[str, str] = os.environ, *, context: str | None = None) -> Connection:
+def discover(
+    environment: Mapping[str, str] = os.environ, *, context: str | None = None, login_plugins: bool = False
+) -> Connection:
     """The connection of this process: ``KUBECONFIG`` if set, else the pod's ServiceAccount, else ``~/.kube/config``.
 
-    ``context`` names one of a kubeconfig, instead of its current one.
+    ``context`` names one of a kubeconfig, instead of its current one. ``login_plugins``: its ``exec`` plugin may be
+    run, once, for a command of a minute; what a plugin gives is not renewed.
 
     Raises:
         ConnectionSettingsError: none of them is there, or it cannot be used.
     """
     if environment.get("KUBECONFIG"):
-        return from_kubeconfig(Path(environment["KUBECONFIG"].split(os.pathsep)[0]), context)
+        return from_kubeconfig(
+            Path(environment["KUBECONFIG"].split(os.pathsep)[0]), context, login_plugins=login_plugins
+        )
     in_pod = environment.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT_DIRECTORY / "token").exists()
     if in_pod and context is None:
         return in_cluster(environment)
     default = Path("~/.kube/config").expanduser()
     if default.exists():
-        return from_kubeconfig(default, context)
+        return from_kubeconfig(default, context, login_plugins=login_plugins)
     raise ConnectionSettingsError(
         "no way to the Kubernetes API: KUBECONFIG is not set, there is no ~/.kube/config, and this is no pod with a "
         "ServiceAccount token"
@@ -121,7 +128,7 @@ def in_cluster(environment: Mapping[str, str], directory: Path = SERVICE_ACCOUNT
     )
 
 
-def from_kubeconfig(path: Path, context_name: str | None = None) -> Connection:
+def from_kubeconfig(path: Path, context_name: str | None = None, *, login_plugins: bool = False) -> Connection:
     """The connection of a context of a kubeconfig, the current one by default: with a token or a client certificate.
 
     Raises:
@@ -132,6 +139,9 @@ def from_kubeconfig(path: Path, context_name: str | None = None) -> Connection:
         context = _named(config, "contexts", context_name or str(config.get("current-context") or ""))["context"]
         cluster = _named(config, "clusters", context["cluster"])["cluster"]
         user = _named(config, "users", context["user"])["user"] or {}
+        if login_plugins and "exec" in user:
+            found = run_exec_plugin(user["exec"], path.parent)
+            user = {"token": found.token, **_certificate(found)}
         if not user.keys().isdisjoint({"exec", "auth-provider", "username"}):
             raise ConnectionSettingsError(
                 f"{path}: login by a plugin or a password is not supported; use a token or a client certificate, "
@@ -149,6 +159,12 @@ def from_kubeconfig(path: Path, context_name: str | None = None) -> Connection:
         )
     except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise ConnectionSettingsError(f"kubeconfig {path} cannot be used: {error!r}") from error
+
+
+def _certificate(credential: ExecCredential) -> dict[str, str]:
+    """As a kubeconfig has it."""
+    pairs = {"client-certificate-data": credential.client_certificate, "client-key-data": credential.client_key}
+    return {field: base64.b64encode(pem.encode()).decode() for field, pem in pairs.items() if pem is not None}
 
 
 def _named(config: dict[str, Any], section: str, name: str) -> dict[str, Any]:

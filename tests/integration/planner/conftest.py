@@ -1,4 +1,4 @@
-"""A control plane with a real scheduler, the operator, and nodes labelled as real ones. Without kubelet: no pod runs."""
+"""A control plane with a real scheduler, the operator, and nodes labelled as real ones; no kubelet, so no pod runs."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,57 @@ def test_token_file_is_read_again_when_asked(tmp_path: Path) -> None:
     path.unlink()
     source.invalidate()
     assert source.token() == "two"
+
+
+def plugin_config(tmp_path: Path, script: str) -> Path:
+    """A kubeconfig whose user logs in by a plugin that this script is."""
+    plugin = tmp_path / "login"
+    plugin.write_text(f"#!/bin/sh\n{script}\n")
+    plugin.chmod(0o755)
+    config = tmp_path / "config"
+    config.write_text(
+        json.dumps(
+            {
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+                "clusters": [{"name": "k", "cluster": {"server": "https://k:6443"}}],
+                "users": [
+                    {
+                        "name": "u",
+                        "user": {
+                            "exec": {
+                                "apiVersion": "client.authentication.k8s.io/v1",
+                                "command": "./login",
+                                "args": ["get-token"],
+                                "env": [{"name": "WHO", "value": "me"}],
+                            }
+                        },
+                    }
+                ],
+            }
+        )
+    )
+    return config
+
+
+def test_login_by_a_plugin(tmp_path: Path) -> None:
+    answer = '{"kind":"ExecCredential","status":{"token":"\'$WHO-$1\'"}}'
+    config = plugin_config(tmp_path, f"echo '{answer}'")
+    assert discover({"KUBECONFIG": str(config)}, login_plugins=True).token == "me-get-token"
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [("echo no account >&2; exit 3", "exit code 3: no account"), ("echo hello", "prints no ExecCredential"),
+     ("echo '{\"status\":{}}'", "neither a token nor a certificate")],
+)  # fmt: skip
+def test_a_plugin_that_fails(tmp_path: Path, script: str, why: str) -> None:
+    with pytest.raises(ConnectionSettingsError, match=why):
+        discover({"KUBECONFIG": str(plugin_config(tmp_path, script))}, login_plugins=True)
+
+
+def test_the_operator_runs_no_plugin(tmp_path: Path) -> None:
+    config = plugin_config(tmp_path, f"touch {tmp_path / 'ran'}")
+    with pytest.raises(ConnectionSettingsError, match="not supported"):
+        discover({"KUBECONFIG": str(config)})
+    assert not (tmp_path / "ran").exists()

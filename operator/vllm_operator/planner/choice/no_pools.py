@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from vllm_operator.planner.inventory.pool import Inventory, LeftOutNode
+from vllm_operator.planner.inventory.pools import left_out_of
 from vllm_operator.planner.problem import PlanProblem
 from vllm_operator_api.conditions import Reason
 
@@ -13,7 +15,7 @@ _NAMED_NODES: Final = 5
 
 def no_pools(resource_name: str, inventory: Inventory) -> PlanProblem:
     """The problem of a resource that no usable node offers."""
-    left_out = [node for node in inventory.left_out if node.resource_name in ("", resource_name)]
+    left_out = left_out_of(inventory, resource_name)
     unlabelled = [node for node in left_out if node.unlabelled]
     if unlabelled:
         return PlanProblem(
@@ -37,6 +39,6 @@ def no_pools(resource_name: str, inventory: Inventory) -> PlanProblem:
     )
 
 
-def _told(nodes: list[LeftOutNode]) -> str:
+def _told(nodes: Sequence[LeftOutNode]) -> str:
     told = ", ".join(f"{node.name} {node.why}" for node in nodes[:_NAMED_NODES])
     return told if len(nodes) <= _NAMED_NODES else f"{told} and {len(nodes) - _NAMED_NODES} more"

@@ -136,10 +136,6 @@ class Fields:
                 invalid(f"{self._what}: {key} holds {_shown(entry)}, which is not a name")
         return [self.checked_name(key, entry) for entry in entries]
 
-    def with_values(self, values: Mapping[str, Any]) -> Fields:
-        """The same with some values replaced."""
-        return Fields({**self._values, **values}, self._what)
-
     def _first(self, keys: tuple[str, ...]) -> tuple[str, Any]:
         for key in keys:
             value = self._values.get(key)

@@ -49,14 +49,6 @@ class Sizes:
         return self.parts.total()
 
 
-def parameter_counts(shapes: Shapes) -> Counter[Part]:
-    """Parameters by part, without layers for multi-token prediction."""
-    counts: Counter[Part] = Counter()
-    for _, weight in _placed(shapes):
-        counts[weight.part] += weight.elements
-    return counts
-
-
 def computed_sizes(shapes: Shapes, rules: Rules | None, element_bytes: int = _ELEMENT_BYTES) -> Sizes:
     """Bytes by part. ``rules`` say what is quantised; None: nothing is."""
     plain = unquantised(element_bytes)

@@ -17,6 +17,7 @@ from vllm_operator_api.model import AttentionCache, ModelFacts
 DEFAULT_TOKENS: Final = 16
 """config/cache.py: DEFAULT_BLOCK_SIZE."""
 CPU_TOKENS: Final = 128
+"""platforms/cpu.py. Latents take 16 on a CPU without AMX, which changes no more than rounding."""
 CPU_KERNEL_TOKENS: Final = 32
 """v1/attention/backends/cpu_attn.py, mla/amx_mla.py."""
 SPARSE_TOKENS: Final = 64

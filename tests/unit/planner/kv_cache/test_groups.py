@@ -9,7 +9,7 @@ from vllm_operator.planner.device import Device
 from vllm_operator.planner.engine_settings import EngineSettings
 from vllm_operator.planner.kv_cache.demand import KvDemand, kv_demand
 from vllm_operator.planner.layout import Layout
-from vllm_operator_api.model import ModelFacts
+from vllm_operator_api.model import ModelFacts, StateCache
 
 HOPPER = Device(vendor="nvidia", compute_capability=(9, 0))
 AMPERE = Device(vendor="nvidia", compute_capability=(8, 0))
@@ -118,6 +118,16 @@ def test_copied_heads_beside_a_divided_state() -> None:
     """Two KV heads over four GPUs are a copy each, while the state is still divided: half as many tokens hold it."""
     demand = demand_of(models.QWEN3_5_35B, Layout(tensor=4))
     assert (demand.block_tokens, demand.blocks_per_request) == (528, 63 + 3 * 2)
+
+
+def test_cpu_keeps_states_in_float32() -> None:
+    """Jamba computes in bfloat16, and keeps its states so on a GPU."""
+    state = StateCache(kind="mamba1", heads=1, head_dim=8192, state_size=16, conv_kernel=4)
+    jamba = models.facts((state,), (models.full(8),), pattern="aaab" * 8, architecture="JambaForCausalLM")
+    conv, recurrent = 8192 * 3 * 2, 8192 * 16
+    token = 8 * 256 * 2
+    assert demand_of(jamba, block=16).block_tokens == -(-(conv + recurrent * 2) // (token * 16)) * 16
+    assert demand_of(jamba, device=CPU, block=32).block_tokens == -(-(conv + recurrent * 4) // (token * 32)) * 32
 
 
 def test_one_state_per_request_without_prefix_caching() -> None:

@@ -1,7 +1,7 @@
 """DeepSeek-V4: every layer keeps a window of latents, and most a compressed latent of everything before it.
 
-vLLM lays these caches out together (``models/deepseek_v4/attention.py``, ``compressor.py``), which is not modelled
-token for token: the shapes here are an estimate, and marked as one.
+vLLM lays these caches out together (``models/deepseek_v4/attention.py``, ``compressor.py``). The shapes here say what a
+layer keeps per token, a compressed latent as its share of one; ``kv_cache.compressed`` counts blocks from them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from vllm_operator.planner.facts.errors import invalid
 from vllm_operator.planner.facts.fields import Fields
 from vllm_operator_api.model import AttentionCache, Cache, IndexCache, LatentCache
 
-GUESS: Final = "compressed attention (compress_ratios): its KV cache is an estimate"
 _INDEXED_RATIO: Final = 4
 """Only layers with this ratio have an indexer, and their compressor overlaps: it is twice as wide."""
 
 
-def compressed_layers(text: Fields, *, hidden: int, count: int) -> tuple[list[Block], list[str]]:
-    """One block per layer, and the guess."""
+def compressed_layers(text: Fields, *, hidden: int, count: int) -> list[Block]:
+    """One block per layer."""
     ratios = text.numbers("compress_ratios") or []
     if len(ratios) < count:
         invalid(f"config.json: compress_ratios has {len(ratios)} entries for {count} layers")
     blocks = {ratio: _block(text, hidden, max(1, ratio)) for ratio in set(ratios[:count])}
-    return [blocks[ratio] for ratio in ratios[:count]], [GUESS]
+    return [blocks[ratio] for ratio in ratios[:count]]
 
 
 def _block(text: Fields, hidden: int, ratio: int) -> Block:

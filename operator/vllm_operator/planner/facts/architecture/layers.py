@@ -78,7 +78,7 @@ def model_layers(text: Fields, *, hidden: int, count: int) -> Layers:
 
 def _mixers(text: Fields, *, hidden: int, count: int) -> tuple[list[Block], list[str]]:
     if text.entries("compress_ratios") is not None:
-        return compressed_layers(text, hidden=hidden, count=count)
+        return compressed_layers(text, hidden=hidden, count=count), []
     hybrid = hybrid_mixers(text, hidden=hidden, count=count)
     if hybrid is not None:
         return hybrid
