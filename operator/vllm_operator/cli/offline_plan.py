@@ -11,7 +11,7 @@ from vllm_operator.cli.accelerators import parse_accelerator
 from vllm_operator.cli.errors import CommandError
 from vllm_operator.cli.model_config import read_model
 from vllm_operator.cli.planning import PlanReport, plan_report
-from vllm_operator.llmservice.planning import check_architecture, check_length
+from vllm_operator.llmservice.planning import check_architecture, check_length, check_quantization
 from vllm_operator.planner.choice.request import BATCHED_TOKENS_CANDIDATES, GivenLayout, PlanRequest
 from vllm_operator.planner.engine_options import default_engine_options
 from vllm_operator.planner.engine_settings import EngineSettings
@@ -54,7 +54,8 @@ def offline_report(question: Question) -> PlanReport:
     pools = [parse_accelerator(text) for text in question.accelerators]
     facts = _with_doubts(read_model(question.model_config, weights_bytes=question.weights_bytes))
     request = _request(question, facts, pools)
-    return plan_report(facts, request, pools, check_length(facts, question.max_length))
+    problem = check_length(facts, question.max_length) or check_quantization(facts, question.quantization)
+    return plan_report(facts, request, pools, problem)
 
 
 def _with_doubts(facts: ModelFacts) -> ModelFacts:

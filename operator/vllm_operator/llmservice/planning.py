@@ -21,6 +21,7 @@ from vllm_operator.planner.engine_args import check_engine_args, check_engine_en
 from vllm_operator.planner.engine_options import EngineOptions
 from vllm_operator.planner.inventory.pool import Inventory
 from vllm_operator.planner.inventory.pools import for_resource
+from vllm_operator.planner.memory.weights import QUANTISED_WHILE_LOADED
 from vllm_operator.planner.problem import PlanProblem
 from vllm_operator.planner.record import Placement, PlanRecord
 from vllm_operator.planner.sources.location import ModelLocation, locate_model
@@ -34,6 +35,8 @@ _HOME_GIB: Final = 10
 """For compiled code and caches; vLLM's compile cache of a large model is a few GiB."""
 _BATCHED_TOKENS_LIMIT: Final = 1 << 24
 _DOWNLOAD_FACTOR: Final = 1.1
+_OTHER_ONLINE_METHODS: Final = frozenset({"experts_int8", "online", "torchao", "inc", "humming"})
+"""Of these the size is not known; the model is planned for as it is, which is an upper bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,11 @@ def make_plan(
     spec: LLMServiceSpec, location: ModelLocation, facts: ModelFacts, inputs: PlanningInputs
 ) -> Planned | PlanProblem:
     """Plan from scratch."""
-    problem = check_architecture(facts, inputs.options) or check_length(facts, spec.model.max_length)
+    problem = (
+        check_architecture(facts, inputs.options)
+        or check_length(facts, spec.model.max_length)
+        or check_quantization(facts, spec.model.quantization)
+    )
     if problem is not None:
         return problem
     resource_name = spec.accelerator.resource_name
@@ -143,6 +150,25 @@ def check_length(facts: ModelFacts, max_length: int | None) -> PlanProblem | Non
             Reason.MODEL_CONFIG_INVALID,
             f"model.maxLength={max_length} is longer than the model allows: its config.json says {longest}; "
             f"set it to at most {longest}",
+        )
+    return None
+
+
+def check_quantization(facts: ModelFacts, method: str | None) -> PlanProblem | None:
+    """Why vLLM would refuse this --quantization for the checkpoint (``config/model.py: _verify_quantization``)."""
+    if method is None:
+        return None
+    checkpoint, online = facts.quantization, method in QUANTISED_WHILE_LOADED
+    if checkpoint is None and not online and method not in _OTHER_ONLINE_METHODS:
+        return PlanProblem(
+            Reason.INVALID_SPEC,
+            f"model.quantization={method} reads a checkpoint that is quantised so, and this one is not; vLLM makes "
+            f"{', '.join(sorted(QUANTISED_WHILE_LOADED))} of it while it loads",
+        )
+    if checkpoint is not None and online and checkpoint.method != method:
+        return PlanProblem(
+            Reason.INVALID_SPEC,
+            f"model.quantization={method}, but the checkpoint is quantised as {checkpoint.method}; leave it out",
         )
     return None
 

@@ -55,6 +55,11 @@ class Evaluator:
                 break  # no budget helps
         return max(candidates, key=lambda candidate: candidate.use.slack_bytes)
 
+    def each_budget(self, pool: GpuPool, layout: Layout, *, min_concurrency: int = 1) -> list[Candidate]:
+        """The candidate with every token budget that is tried, the largest first."""
+        budgets = dict.fromkeys(max(each, self._least_budget()) for each in self._request.batched_tokens_candidates)
+        return [self._with_budget(pool, layout, budget, min_concurrency) for budget in budgets]
+
     def is_hopeless(self, pool: GpuPool, layout: Layout) -> bool:
         """Whether the weights alone exceed what the engine may take of a GPU."""
         if layout not in self._weights:

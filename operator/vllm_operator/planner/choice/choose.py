@@ -8,7 +8,6 @@ from vllm_operator.planner.choice.candidate import Candidate, Evaluator
 from vllm_operator.planner.choice.confidence import confidence
 from vllm_operator.planner.choice.explain import considered, reason
 from vllm_operator.planner.choice.plan import Choice
-from vllm_operator.planner.choice.refusal import refuse
 from vllm_operator.planner.choice.request import PlanRequest
 from vllm_operator.planner.choice.score import room, score
 from vllm_operator.planner.choice.survey import Survey, survey
@@ -26,6 +25,8 @@ def choose(facts: ModelFacts, request: PlanRequest, pools: Sequence[GpuPool]) ->
     seen = survey(facts, request, allowed, Evaluator(facts, request))
     best = _best(seen, request)
     if best is None:
+        from vllm_operator.planner.choice.refusal import refuse  # tables of products and remedies: most plans need none
+
         return refuse(facts, request, pools, seen)
     alternatives = _alternatives(best, seen, request)
     tightest = min(alternatives, key=lambda candidate: (candidate.use.slack_bytes, candidate.pool.product))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from vllm_operator.planner.choice.candidate import Candidate
+from vllm_operator.planner.choice.layouts import power_of_two
 from vllm_operator.planner.choice.request import PlanRequest
 from vllm_operator.planner.choice.score import score
 from vllm_operator.planner.choice.survey import Survey
@@ -46,7 +47,9 @@ def reason(best: Candidate, tightest: Candidate, seen: Survey, request: PlanRequ
 def _how(best: Candidate) -> str:
     if best.layout.gpus == 1:
         return "is enough"
-    return f"is the cut with the fewest GPUs ({best.layout.gpus}) that fits"
+    odd = not power_of_two(best.layout.tensor) or not power_of_two(best.layout.pipeline)
+    kind = "cut" if odd else "cut in powers of two"
+    return f"is the {kind} with the fewest GPUs ({best.layout.gpus}) that fits"
 
 
 def why(candidate: Candidate, request: PlanRequest) -> str:

@@ -25,7 +25,8 @@ def layouts(facts: ModelFacts, request: PlanRequest, pool: GpuPool, legality: Le
     - Tensor parallelism in powers of two, alone or with pipeline stages inside the node.
     - Copies of latent attention with the experts cut over all of them, where several requests must fit: latents are
       not cut, so only copies hold more of them.
-    - Other legal degrees, and a stage on each of several nodes (if allowed): only with more GPUs than any of those.
+    - Other legal degrees and numbers of stages, and a stage on each of several nodes (if allowed): only with more GPUs
+      than any of those.
 
     The set does not depend on memory or length, so that what fits with less of one fits with more of it.
     """
@@ -35,7 +36,7 @@ def layouts(facts: ModelFacts, request: PlanRequest, pool: GpuPool, legality: Le
         tensors = legality.legal_tensor(gpus_per_pod(request, pool), pool.device)
         powers = tuple(tensor for tensor in tensors if power_of_two(tensor))
         found = {*_with_stages(powers, request, pool), *_with_copies(facts, powers, request, pool)}
-        found |= _larger(found, (Layout(tensor=tensor) for tensor in tensors))
+        found |= _larger(found, _odd(tensors, request, pool))
         found |= _larger(found, _over_nodes(powers, request, pool))
     return tuple(sorted(found, key=lambda layout: (layout.gpus, layout)))
 
@@ -61,6 +62,14 @@ def _with_stages(powers: tuple[int, ...], request: PlanRequest, pool: GpuPool) -
         for pipeline in _STAGES_IN_NODE:
             if tensor * pipeline <= most:
                 yield Layout(tensor=tensor, pipeline=pipeline)
+
+
+def _odd(tensors: tuple[int, ...], request: PlanRequest, pool: GpuPool) -> Iterable[Layout]:
+    """Every cut inside the node: for nodes whose number of GPUs is no power of two."""
+    most = gpus_per_pod(request, pool)
+    for tensor in tensors:
+        for pipeline in range(1, most // tensor + 1):
+            yield Layout(tensor=tensor, pipeline=pipeline)
 
 
 def _with_copies(facts: ModelFacts, powers: tuple[int, ...], request: PlanRequest, pool: GpuPool) -> Iterable[Layout]:

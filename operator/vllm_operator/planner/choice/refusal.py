@@ -133,7 +133,8 @@ def _memory(facts: ModelFacts, request: PlanRequest, seen: Survey) -> PlanProble
     best = closest(seen)
     use, settings = best.use, request.settings
     left = f"{gib(max(0, use.kv_available_bytes))} left for it"
-    cache = f", {gib(use.needed_bytes)} of KV cache for one request, {left}" if use.demand is not None else ""
+    asked = "one request" if request.min_concurrency == 1 else f"{request.min_concurrency} requests"
+    cache = f", {gib(use.needed_bytes)} of KV cache for {asked}, {left}" if use.demand is not None else ""
     message = (
         f"model.maxLength={settings.max_length_tokens} does not fit: at best, with {best.layout} on "
         f"{best.pool.product} ({gib(best.pool.usable_bytes)} GiB usable), it is short of {gib_up(use.shortfall_bytes)} "

@@ -33,13 +33,11 @@ def remedies(facts: ModelFacts, request: PlanRequest, best: Candidate) -> list[s
         _shorter(facts, request, best),
         _auto(facts, request, best),
         _fp8_kv_cache(facts, request, best),
+        _fp8_weights(facts, request, best),
         _more_gpus(facts, request, best),
         _larger_gpus(facts, request, best),
     ]
-    helpful = [remedy for remedy in found if remedy is not None][:_MAX_REMEDIES]
-    if facts.quantization is None and request.settings.quantization is None and len(helpful) < _MAX_REMEDIES:
-        helpful.append("use a quantized model")
-    return helpful
+    return [remedy for remedy in found if remedy is not None][:_MAX_REMEDIES]
 
 
 def _kv_cache_memory(request: PlanRequest, best: Candidate) -> str | None:
@@ -72,12 +70,15 @@ def _shorter(facts: ModelFacts, request: PlanRequest, best: Candidate) -> str | 
 
 
 def longest_length(facts: ModelFacts, request: PlanRequest, best: Candidate) -> int:
-    """Longest request that fits as often as is asked; 0 when none does."""
-    if best.use.demand is None or best.use.kv_available_bytes <= 0 or best.use.demand.bytes_per_block <= 0:
-        return 0
+    """Longest request, up to the length of ``best``'s settings, that fits as often as is asked; 0 when none does."""
     copies = -(-request.min_concurrency // best.layout.data)
-    share = best.use.kv_available_bytes // copies
-    return longest_that_fits(facts, best.layout, best.settings, best.pool.device, share)
+    longest = 0
+    for candidate in Evaluator(facts, request).each_budget(best.pool, best.layout):
+        share = candidate.use.kv_available_bytes // copies
+        if candidate.use.demand is not None and share > 0:
+            settings = replace(candidate.settings, max_length_tokens=best.settings.max_length_tokens)
+            longest = max(longest, longest_that_fits(facts, best.layout, settings, best.pool.device, share))
+    return longest
 
 
 def _auto(facts: ModelFacts, request: PlanRequest, best: Candidate) -> str | None:
@@ -96,6 +97,14 @@ def _fp8_kv_cache(facts: ModelFacts, request: PlanRequest, best: Candidate) -> s
     if can_run_on(facts, smaller.settings, best.pool.device) or not _fits(facts, smaller, best.pool, best):
         return None
     return "set engine.kvCacheDtype to fp8"
+
+
+def _fp8_weights(facts: ModelFacts, request: PlanRequest, best: Candidate) -> str | None:
+    if facts.quantization is not None or request.settings.quantization is not None:
+        return None
+    smaller = replace(request, settings=replace(request.settings, quantization="fp8"))
+    layout = _smallest(facts, smaller, best.pool)
+    return None if layout is None else f"set model.quantization to fp8, or use a quantized model: {layout} fits"
 
 
 def _more_gpus(facts: ModelFacts, request: PlanRequest, best: Candidate) -> str | None:

@@ -15,15 +15,17 @@ _LOADED_FACTOR: Final = 1.005
 _MXFP4_EXPERTS_FACTOR: Final = 1.06
 """MXFP4 experts are padded for the kernels: gpt-oss-120b is 61.0 GiB in its files and 64.4 GiB loaded."""
 _DTYPE_BYTES: Final = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
-_TARGET_BYTES_PER_VALUE: Final = {
+QUANTISED_WHILE_LOADED: Final = {
     "fp8": 1.0,
     "fp8_per_tensor": 1.0,
     "fp8_per_block": 1.0,
+    "fp8_per_channel": 1.0,
     "int8_per_channel_weight_only": 1.0,
     "mxfp8": 1.03,
-    "bitsandbytes": 0.53,
+    "nvfp4_per_token": 0.5625,
 }
-"""Bytes of a value that ``--quantization`` makes while it loads (``model_executor/layers/quantization``)."""
+"""What ``--quantization`` makes of a checkpoint that is not quantised, and the bytes of a value then
+(``model_executor/layers/quantization/__init__.py``: the online methods)."""
 _LATENT_EXPANSION_WIDTHS: Final = 256
 """Widths of a head's key without rotation and of its value, together, in DeepSeek's models: vLLM keeps a copy in the
 model's data type of the two projections from the latent (``mla_attention.py: W_UK_T, W_UV``)."""
@@ -81,7 +83,7 @@ def _loaded_parts(facts: ModelFacts, settings: EngineSettings) -> WeightFacts:
         expert_factor = _MXFP4_EXPERTS_FACTOR if "mxfp4" in facts.quantization.method else 1.0
         return _scaled(parts, _LOADED_FACTOR, _LOADED_FACTOR, expert_factor)
     plain = width / element_bytes(facts.dtype) * _LOADED_FACTOR
-    target = _TARGET_BYTES_PER_VALUE.get(settings.quantization or "")
+    target = QUANTISED_WHILE_LOADED.get(settings.quantization or "")
     if target is None:
         return _scaled(parts, plain, plain)
     return _scaled(parts, target / element_bytes(facts.dtype) * _LOADED_FACTOR, plain)
