@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -91,6 +91,8 @@ class EnginePod:
     last_exit: ContainerExit | None = None
     plan_key: str = ""
     """``PlanRecord.key`` of the plan that it was made from."""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    """Of the node that it is bound to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,7 @@ class EngineWorkload:
     replicas: int
     """Asked for, not those that exist."""
     record: PlanRecord | None
+    created_at: str = ""
     replica_failure: str = ""
     """Why the API server refuses its pods."""
 
@@ -128,8 +131,8 @@ class Observed:
 
     @property
     def workload(self) -> EngineWorkload | None:
-        """What makes the engines."""
-        return self.workloads[0] if self.workloads else None
+        """What makes the engines: of two the newer one."""
+        return max(self.workloads, key=lambda workload: workload.created_at, default=None)
 
     @property
     def live_pods(self) -> tuple[EnginePod, ...]:
@@ -140,9 +143,7 @@ class Observed:
 def observe(service: LLMService, cache: CacheView, queue: QueueView, cluster: ClusterView) -> Observed:
     """Collect what memory holds about a service. No I/O."""
     manifests = cache.labelled(service.uid, "Pod")
-    pods = tuple(
-        _engine_pod(pod, node_lost=_node_lost(pod, cache)) for pod in manifests if _component(pod) == ENGINE_COMPONENT
-    )
+    pods = tuple(_engine_pod(pod, _node(pod, cache)) for pod in manifests if _component(pod) == ENGINE_COMPONENT)
     facts_pods = tuple(pod for pod in manifests if _component(pod) == MODEL_FACTS_COMPONENT)
     uids = {pod.name: pod.uid for pod in pods}
     return Observed(
@@ -205,20 +206,20 @@ def _workload(manifest: Manifest, owner_uid: str) -> EngineWorkload | None:
         uid=metadata["uid"],
         replicas=int(manifest["spec"].get("replicas", 1)),
         record=parse_plan_record((metadata.get("annotations") or {}).get(PLAN_ANNOTATION)),
+        created_at=str(metadata.get("creationTimestamp") or ""),
         replica_failure=str(failure.get("message", "")),
     )
 
 
-def _node_lost(pod: Manifest, cache: CacheView) -> bool:
+def _node(pod: Manifest, cache: CacheView) -> Manifest | None:
+    """The node that a pod is bound to, None when it is not bound or its node is gone."""
     name = (pod.get("spec") or {}).get("nodeName")
-    if name is None:
-        return False
-    node = cache.get(ObjectRef(NODE.kind, "", name))
-    return node is None or not node_ready(node)
+    return None if name is None else cache.get(ObjectRef(NODE.kind, "", name))
 
 
-def _engine_pod(manifest: Manifest, *, node_lost: bool = False) -> EnginePod:
+def _engine_pod(manifest: Manifest, node: Manifest | None) -> EnginePod:
     metadata, status = manifest["metadata"], manifest.get("status") or {}
+    node_name = (manifest.get("spec") or {}).get("nodeName")
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     ready = conditions.get("Ready", {})
     scheduled = conditions.get("PodScheduled", {})
@@ -231,8 +232,9 @@ def _engine_pod(manifest: Manifest, *, node_lost: bool = False) -> EnginePod:
     return EnginePod(
         name=metadata["name"],
         uid=metadata["uid"],
-        node=(manifest.get("spec") or {}).get("nodeName"),
-        node_lost=node_lost,
+        node=node_name,
+        node_lost=node_name is not None and (node is None or not node_ready(node)),
+        node_labels={} if node is None else node["metadata"].get("labels") or {},
         ready=is_ready,
         ready_since=parse_time(ready.get("lastTransitionTime")) if is_ready else None,
         routable=(metadata.get("labels") or {}).get(ROUTABLE_LABEL) == "true",

@@ -16,7 +16,7 @@ from vllm_operator_api.v1alpha1.llmservice import LLMServiceSpec
 
 DEFAULT_LENGTH_TOKENS: Final = 2048
 """Where neither spec nor config.json has a length: vLLM's own default."""
-_BLOCK_SIZE_FLAG: Final = "--block-size"
+BLOCK_SIZE_FLAG: Final = "--block-size"
 _NO_PREFIX_CACHING_FLAG: Final = "--no-enable-prefix-caching"
 
 
@@ -48,14 +48,14 @@ def plan_request(
 def engine_settings(spec: LLMServiceSpec, facts: ModelFacts, options: EngineOptions) -> EngineSettings:
     """The engine's settings, as far as its use of memory depends on them."""
     kv_cache_memory = spec.engine.kv_cache_memory
-    block_size = given_value(spec.engine.args, _BLOCK_SIZE_FLAG)
+    block_size = given_value(spec.engine.args, BLOCK_SIZE_FLAG)
     return EngineSettings(
         max_length_tokens=spec.model.max_length or facts.max_position_embeddings or DEFAULT_LENGTH_TOKENS,
         max_requests=spec.concurrency.target,
         gpu_memory_utilization=spec.engine.gpu_memory_utilization,
         kv_cache_bytes=None if kv_cache_memory is None else parse_bytes(kv_cache_memory),
         kv_cache_dtype=spec.engine.kv_cache_dtype,
-        block_tokens=int(block_size) if block_size is not None and block_size.isdecimal() else None,
+        block_tokens=None if block_size is None else int(block_size),
         dtype=spec.model.dtype,
         quantization=spec.model.quantization if facts.quantization is None else None,
         enforce_eager=spec.engine.enforce_eager,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from vllm_operator.planner.choice.plan import Choice
 from vllm_operator.planner.choice.words import gib, requests
 from vllm_operator.planner.problem import Considered, PlanProblem
+from vllm_operator.planner.record import PlanRecord
 from vllm_operator_api.model import ModelFacts
 from vllm_operator_api.v1alpha1.llmservice_status import CandidateStatus, PlanStatus, PredictedUse
 
@@ -36,6 +37,20 @@ def plan_status(choice: Choice, facts: ModelFacts) -> PlanStatus:
             max_concurrency=requests(use.max_concurrency) if keeps_cache else None,
         ),
         candidates=candidates_status(choice.considered),
+    )
+
+
+def bare_status(record: PlanRecord) -> PlanStatus:
+    """What a kept plan says by itself, where its explanation is lost."""
+    layout = record.layout
+    return PlanStatus(
+        tensor=layout.tensor,
+        pipeline=layout.pipeline,
+        data=layout.data,
+        gpus=layout.gpus,
+        nodes=layout.nodes,
+        product=", ".join(record.products)[:253],
+        reason=f"{layout} was planned before",
     )
 
 

@@ -14,20 +14,23 @@ from vllm_operator.engine.plan import Deletion
 from vllm_operator.kube.kinds import Manifest
 from vllm_operator.llmservice.closed_loop import (
     MAX_ESCALATIONS,
-    learned_of_failed,
+    memory_failure,
     merged_calibration,
     observed_overheads,
 )
 from vllm_operator.llmservice.facts import FactsJob, read_facts
 from vllm_operator.llmservice.observe import Observed
+from vllm_operator.llmservice.plan_status import bare_status
 from vllm_operator.llmservice.planning import Planned, PlanningInputs, inputs_hash, make_plan, still_possible
 from vllm_operator.manifests.common import Owner
 from vllm_operator.manifests.engine_pod import EngineInstall
 from vllm_operator.manifests.model_facts import facts_job, facts_job_name
+from vllm_operator.manifests.placement import check_resources
 from vllm_operator.planner.engine_options import EngineOptions
 from vllm_operator.planner.facts.errors import ModelError
 from vllm_operator.planner.facts.override import apply_override
 from vllm_operator.planner.problem import PlanProblem
+from vllm_operator.planner.record import PlanRecord
 from vllm_operator.planner.sources.location import ModelLocation
 from vllm_operator_api.conditions import Reason
 from vllm_operator_api.model import ModelFacts
@@ -101,7 +104,7 @@ def plan_step(
     kept = _kept_plan(service, observed)
     job = observed.facts.job(name)
     resource_name = service.spec.accelerator.resource_name
-    if kept is not None and still_possible(kept.record, observed.inventory, resource_name):
+    if kept is not None and _can_stay(kept.record, observed, resource_name):
         return _kept_or_escalated(service, location, kept, job, observed, inputs, outdated)
     found = _known_facts(service, job)
     if isinstance(found, PlanProblem):
@@ -126,6 +129,12 @@ def plan_step(
     return _unread(job, found, outdated, token, now)
 
 
+def _can_stay(record: PlanRecord, observed: Observed, resource_name: str) -> bool:
+    """Engines that serve are left alone, whatever became of their nodes; else a node must be possible for the next."""
+    serving = any(pod.ready for pod in observed.live_pods)
+    return serving or still_possible(record, observed.inventory, resource_name)
+
+
 def _kept_or_escalated(
     service: LLMService,
     location: ModelLocation,
@@ -136,23 +145,27 @@ def _kept_or_escalated(
     outdated: tuple[Deletion, ...],
 ) -> PlanStep:
     """The plan in force, unless an engine of it found less memory than predicted and another plan needs less."""
-    record, learned = kept.record, learned_of_failed(kept.record, observed)
-    stay = PlanStep(kept, delete=outdated, learned=learned)
-    if learned is None or record.escalations >= MAX_ESCALATIONS:
-        return stay
+    record, failure = kept.record, memory_failure(kept.record, observed)
+    if (sizes := check_resources(service.spec.resources, record.layout.gpus_per_node)) is not None:
+        return PlanStep(PlanProblem(Reason.INVALID_SPEC, sizes), delete=outdated)
+    if failure is None:
+        return PlanStep(kept, delete=outdated)
+    stay = PlanStep(kept, delete=outdated, learned=failure.learned)
     facts = _known_facts(service, job)
-    if service.spec.parallelism.on_insufficient_memory != "Escalate" or not isinstance(facts, ModelFacts):
+    may_escalate = service.spec.parallelism.on_insufficient_memory == "Escalate"
+    if not may_escalate or len(record.given_up) >= MAX_ESCALATIONS or not isinstance(facts, ModelFacts):
         return stay
-    overheads = observed_overheads(merged_calibration(service.status.calibration, learned))
     another = make_plan(
         service.spec,
         location,
         facts,
-        replace(inputs, observed_overheads=overheads, escalations=record.escalations + 1),
+        replace(
+            inputs,
+            observed_overheads=observed_overheads(merged_calibration(service.status.calibration, failure.learned)),
+            given_up=(*record.given_up, failure.given_up),
+        ),
     )
-    if not isinstance(another, Planned) or another.record.calibration_key == record.calibration_key:
-        return stay
-    return PlanStep(another, delete=outdated, learned=learned)
+    return PlanStep(another, delete=outdated, learned=failure.learned) if isinstance(another, Planned) else stay
 
 
 def _known_facts(service: LLMService, job: FactsJob | None) -> ModelFacts | ModelFactsError | PlanProblem | None:
@@ -223,7 +236,7 @@ def _kept_plan(service: LLMService, observed: Observed) -> Planned | None:
     if record is None or record.inputs != inputs_hash(service.spec):
         return None
     if shown is None or (shown.tensor, shown.gpus) != (record.layout.tensor, record.layout.gpus):
-        return None
+        shown = bare_status(record)  # it was lost, or is of a plan that could not be written
     return Planned(record, shown)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from vllm_operator.llmservice.plan_request import plan_request
+from vllm_operator.llmservice.plan_request import BLOCK_SIZE_FLAG, plan_request
 from vllm_operator.llmservice.plan_status import plan_status
 from vllm_operator.manifests.engine_args import BATCHED_TOKENS_FLAG
 from vllm_operator.manifests.placement import check_resources
@@ -19,7 +19,7 @@ from vllm_operator.planner.choice.no_pools import no_pools
 from vllm_operator.planner.choice.plan import Choice
 from vllm_operator.planner.engine_args import check_engine_args, check_engine_env, given_value
 from vllm_operator.planner.engine_options import EngineOptions
-from vllm_operator.planner.inventory.pool import Inventory
+from vllm_operator.planner.inventory.pool import GpuPool, Inventory
 from vllm_operator.planner.inventory.pools import for_resource
 from vllm_operator.planner.memory.weights import QUANTISED_WHILE_LOADED
 from vllm_operator.planner.problem import PlanProblem
@@ -33,8 +33,11 @@ from vllm_operator_api.v1alpha1.llmservice_status import PlanStatus
 
 _HOME_GIB: Final = 10
 """For compiled code and caches; vLLM's compile cache of a large model is a few GiB."""
-_BATCHED_TOKENS_LIMIT: Final = 1 << 24
+_DIGITS: Final = 7
+"""Of a number of tokens in an engine argument."""
 _DOWNLOAD_FACTOR: Final = 1.1
+_NOTHING_LEFT_BYTES: Final = 10**15
+"""More than any GPU has: no candidate with this overhead fits."""
 _OTHER_ONLINE_METHODS: Final = frozenset({"experts_int8", "online", "torchao", "inc", "humming"})
 """Of these the size is not known; the model is planned for as it is, which is an upper bound."""
 
@@ -57,7 +60,8 @@ class PlanningInputs:
     """Whether the cluster has LeaderWorkerSets, so that a replica may span nodes."""
     observed_overheads: Mapping[str, int] = field(default_factory=dict)
     """Bytes per GPU that engines were seen to use, by ``overhead_key``."""
-    escalations: int = 0
+    given_up: tuple[str, ...] = ()
+    """Calibration keys of what is not tried again: its engines died for want of memory."""
 
 
 def check_spec(spec: LLMServiceSpec, options: EngineOptions) -> ModelLocation | PlanProblem:
@@ -74,11 +78,19 @@ def check_spec(spec: LLMServiceSpec, options: EngineOptions) -> ModelLocation | 
 def _check_values(spec: LLMServiceSpec, options: EngineOptions) -> PlanProblem | None:
     if (sizes := check_resources(spec.resources, gpus=1)) is not None:
         return PlanProblem(Reason.INVALID_SPEC, sizes)
-    budget = given_value(spec.engine.args, BATCHED_TOKENS_FLAG)
-    if budget is not None and not (budget.isdecimal() and 0 < int(budget[:12]) < _BATCHED_TOKENS_LIMIT):
+    for flag, usual in ((BATCHED_TOKENS_FLAG, 8192), (BLOCK_SIZE_FLAG, 16)):
+        value = given_value(spec.engine.args, flag)
+        if value is not None and not (value.isdecimal() and len(value) <= _DIGITS and int(value) > 0):
+            return PlanProblem(
+                Reason.INVALID_SPEC,
+                f"spec.engine.args: {flag}={value[:100]} is not a number of tokens such as {usual}",
+            )
+    budget, target = given_value(spec.engine.args, BATCHED_TOKENS_FLAG), spec.concurrency.target
+    if budget is not None and int(budget) < target:
         return PlanProblem(
             Reason.INVALID_SPEC,
-            f"spec.engine.args: {BATCHED_TOKENS_FLAG}={budget[:100]} is not a number of tokens such as 8192",
+            f"spec.engine.args: {BATCHED_TOKENS_FLAG}={budget} is less than concurrency.target={target}, which vLLM "
+            "refuses; raise the one or lower the other",
         )
     method, known = spec.model.quantization, options.quantization_methods
     if method is not None and known and method not in known:
@@ -119,7 +131,8 @@ def make_plan(
     pools = for_resource(inputs.inventory, resource_name)
     if not pools:
         return no_pools(resource_name, inputs.inventory)
-    choice = choose(facts, plan_request(spec, facts, inputs.options, inputs.observed_overheads), pools)
+    overheads = {**inputs.observed_overheads, **dict.fromkeys(inputs.given_up, _NOTHING_LEFT_BYTES)}
+    choice = choose(facts, plan_request(spec, facts, inputs.options, overheads), pools)
     if isinstance(choice, PlanProblem):
         return choice
     if (sizes := check_resources(spec.resources, choice.layout.gpus_per_node)) is not None:
@@ -188,22 +201,28 @@ def _record(
 ) -> PlanRecord:
     settings, use = choice.settings, choice.use
     given_cache = settings.kv_cache_bytes is not None
-    usable = int(choice.planned_for.usable_bytes * settings.gpu_memory_utilization)
+
+    def placement(pool: GpuPool) -> Placement:
+        usable = int(pool.usable_bytes * settings.gpu_memory_utilization)
+        return Placement(
+            product=pool.product,
+            requirements=pool.requirements,
+            taints=pool.taints,
+            calibration_key=overhead_key(facts, choice.layout, settings, pool.product, inputs.options.vllm_version),
+            room_bytes=0 if given_cache else max(0, usable - use.weights_bytes),
+        )
+
     return PlanRecord(
         inputs=inputs_hash(spec),
         layout=choice.layout,
-        placements=tuple(
-            Placement(product=pool.product, requirements=pool.requirements, taints=pool.taints) for pool in choice.pools
-        ),
+        placements=tuple(placement(pool) for pool in choice.pools),
+        planned_for=choice.planned_for.product,
         batched_tokens=settings.batched_tokens,
         home_gib=_home_gib(location, facts),
         weights_bytes=facts.weights.total_bytes,
-        calibration_key=overhead_key(
-            facts, choice.layout, settings, choice.planned_for.product, inputs.options.vllm_version
-        ),
         kv_bytes_per_block=0 if use.demand is None else use.demand.bytes_per_block,
-        room_bytes=0 if given_cache else max(0, usable - use.weights_bytes),
-        escalations=inputs.escalations,
+        predicted_tokens=use.kv_tokens,
+        given_up=inputs.given_up,
     )
 
 
@@ -214,8 +233,11 @@ def _home_gib(location: ModelLocation, facts: ModelFacts) -> int:
 
 
 def still_possible(record: PlanRecord, inventory: Inventory, resource_name: str) -> bool:
-    """Whether nodes that the plan could use are there, or could be made."""
+    """Whether nodes that the plan's pods could go to are there, or could be made."""
+    tolerated = {taint for placement in record.placements for taint in placement.taints}
     return any(
-        pool.product in record.products and pool.largest_replica >= record.layout.gpus_per_node
+        pool.product in record.products
+        and pool.largest_replica >= record.layout.gpus_per_node
+        and tolerated.issuperset(pool.taints)
         for pool in for_resource(inventory, resource_name)
     )

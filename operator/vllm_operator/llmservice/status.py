@@ -13,11 +13,12 @@ from typing import Any, Final
 from vllm_operator.engine.plan import Failure
 from vllm_operator.kube.kinds import JOB, SERVICE
 from vllm_operator.llmservice.closed_loop import (
-    kv_cache_report,
+    SeenCache,
     learned_of_running,
     merged_calibration,
     mismatch,
     observed_use,
+    seen_cache,
 )
 from vllm_operator.llmservice.conditions import ConditionState, find_condition, merge_conditions
 from vllm_operator.llmservice.drain import Wakefulness
@@ -79,9 +80,9 @@ def service_status(
     plan = _plan(previous, observed, decision)
     states = [
         _accepted(decision, failures),
-        _planned(service, observed, decision, failures, desired, plan),
+        _planned(service, observed, decision, failures, desired),
         _model_loaded(observed, desired),
-        _ready(service, observed, decision, failures, desired, plan),
+        _ready(service, observed, decision, failures, desired),
         _asleep(observed, desired),
         _degraded(service, observed, failures, config, now),
         _queue_available(observed),
@@ -111,18 +112,20 @@ def _plan(previous: LLMServiceStatus, observed: Observed, decision: Decision) ->
         if isinstance(outcome, PlanProblem) and (outcome.considered or outcome.legal_tensor):
             return refused_plan(outcome)
         return None
-    report = kv_cache_report(observed)
-    if report is None or workload is None or workload.record != outcome.record:
+    seen = _seen(observed)
+    if seen is None or workload is None or workload.record != outcome.record:
         return outcome.status
-    return outcome.status.model_copy(update={"observed": observed_use(outcome.record, outcome.status, report)})
+    return outcome.status.model_copy(update={"observed": observed_use(outcome.record, seen)})
+
+
+def _seen(observed: Observed) -> SeenCache | None:
+    record = None if observed.workload is None else observed.workload.record
+    return None if record is None else seen_cache(record, observed)
 
 
 def _calibration(previous: LLMServiceStatus, observed: Observed, decision: Decision) -> list[CalibrationStatus]:
-    record = None if observed.workload is None else observed.workload.record
-    report = kv_cache_report(observed)
-    learned = decision.learned
-    if record is not None and report is not None:
-        learned = learned_of_running(record, report)
+    record, seen = None if observed.workload is None else observed.workload.record, _seen(observed)
+    learned = decision.learned if record is None or seen is None else learned_of_running(record, seen)
     return merged_calibration(previous.calibration, learned)
 
 
@@ -160,11 +163,10 @@ def _planned(
     decision: Decision,
     failures: tuple[Failure, ...],
     desired: int,
-    plan: PlanStatus | None,
 ) -> ConditionState:
     outcome = decision.outcome
     if isinstance(outcome, Planned):
-        return _has_plan(service, observed, outcome, desired, plan)
+        return _has_plan(service, observed, outcome, desired)
     if isinstance(outcome, PlanProblem):
         return ConditionState(LLMServiceCondition.PLANNED, _FALSE, outcome.reason, outcome.message)
     if outcome is None:
@@ -186,14 +188,14 @@ def _planned(
     )
 
 
-def _has_plan(
-    service: LLMService, observed: Observed, outcome: Planned, desired: int, plan: PlanStatus | None
-) -> ConditionState:
+def _has_plan(service: LLMService, observed: Observed, outcome: Planned, desired: int) -> ConditionState:
     kind = LLMServiceCondition.PLANNED
     waits = _waiting(service, observed, outcome.record, desired)
     if waits is not None:
         return ConditionState(kind, _TRUE, Reason.WAITING_FOR_CAPACITY, f"{outcome.record.layout} fits, but {waits}")
-    differs = mismatch(plan) if plan is not None else None
+    seen = _seen(observed)
+    current = observed.workload is not None and observed.workload.record == outcome.record
+    differs = mismatch(outcome.record, seen) if current and seen is not None else None
     if differs is not None:
         return ConditionState(kind, _TRUE, Reason.PLAN_MISMATCH, differs)
     return ConditionState(kind, _TRUE, Reason.PLANNED, outcome.status.reason or str(outcome.record.layout))
@@ -226,7 +228,6 @@ def _ready(
     decision: Decision,
     failures: tuple[Failure, ...],
     desired: int,
-    plan: PlanStatus | None,
 ) -> ConditionState:
     kind = LLMServiceCondition.READY
     live = observed.live_pods
@@ -239,7 +240,7 @@ def _ready(
     if decision.rejected is not None or any(failure.conflict for failure in failures):
         return ConditionState(kind, _FALSE, Reason.NOT_ACCEPTED, "the spec is not accepted; see Accepted")
     if decision.drain is None:
-        planned = _planned(service, observed, decision, failures, desired, plan)
+        planned = _planned(service, observed, decision, failures, desired)
         reason = planned.reason if planned.status is _FALSE else Reason.PLANNING
         return ConditionState(kind, _FALSE, reason, planned.message)
     if draining:

@@ -32,6 +32,9 @@ from vllm_operator_api.runtime import EngineExit
         (lambda s: s.args("--max-model-len=3"), "EngineArgNotAllowed", "use spec.model.maxLength instead"),
         (lambda s: s.args("--max-num-batched-tokens=many"), "InvalidSpec", "is not a number of tokens"),
         (lambda s: s.env(LD_PRELOAD="x"), "EnvNotAllowed", "LD_PRELOAD is not allowed"),
+        (lambda s: s.args("--max-num-batched-tokens=1"), "InvalidSpec", "less than concurrency.target=64"),
+        (lambda s: s.args(f"--max-num-batched-tokens={'9' * 400}"), "InvalidSpec", "is not a number of tokens"),
+        (lambda s: s.args("--block-size=0"), "InvalidSpec", "--block-size=0"),
         (lambda s: s.set("spec.resources", {"shm": "8Gi", "memory": "4Gi"}), "InvalidSpec", "spec.resources.shm=8Gi"),
         (lambda s: s.idle_after("0s"), "InvalidSpec", "idleAfter=0s must be at least 1s"),
         (lambda s: s.model("pvc://a/../b"), "InvalidSpec", "must not contain '.' or '..'"),
@@ -160,27 +163,27 @@ async def test_other_nodes_than_planned_lead_to_a_new_plan() -> None:
 
 
 async def test_engine_that_refuses_an_argument_at_start() -> None:
-    world = World(make_service().args("--max-num-batched-tokens=1").build())
+    world = World(make_service().args("--seed=abc").build())
     await world.read_facts(facts_message(make_facts()))
-    said = EngineExit(stage="start", exit_code=1, message="ValueError: max_num_batched_tokens (1)").model_dump_json()
-    world.kube.seed(make_pod(world.service).crashed(said).build())
+    ended = EngineExit(stage="start", exit_code=2, message="argument --seed: invalid int value: 'abc'")
+    world.kube.seed(make_pod(world.service).crashed(ended.model_dump_json()).build())
     await world.reconcile()
     assert world.condition("Ready") == (
         "False",
         "EngineFailed",
-        "the engine ended while it started with exit code 1: ValueError: max_num_batched_tokens (1)",
+        "the engine ended while it started with exit code 2: argument --seed: invalid int value: 'abc'",
     )
     assert "EngineFailed" in world.events()
     assert world.replicas() == 1
 
 
 async def test_changed_spec_is_applied_after_a_failure() -> None:
-    world = World(make_service().args("--max-num-batched-tokens=1").build())
+    world = World(make_service().args("--seed=abc").build())
     await world.read_facts(facts_message(make_facts()))
     world.kube.edit(KEY, lambda m: m["spec"]["engine"].update(args=[]))
     await world.reconcile()
     container = world.kube.objects[DEPLOYMENT]["spec"]["template"]["spec"]["containers"][0]
-    assert "--max-num-batched-tokens=1" not in container["env"][0]["value"]
+    assert "--seed=abc" not in container["env"][0]["value"]
 
 
 async def test_bad_change_leaves_the_running_engine_alone() -> None:

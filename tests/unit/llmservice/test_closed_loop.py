@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from tests.support.builders import facts_message, make_facts, make_node, make_po
 from tests.unit.llmservice.test_reconcile import DEPLOYMENT, KEY, World
 
 from vllm_operator.engine.clock import rfc3339
+from vllm_operator.kube.errors import KubeError, RetryableError
 from vllm_operator.kube.kinds import Manifest, ObjectRef
 from vllm_operator.planner.record import PlanRecord
 from vllm_operator.queue.view import SeenHeartbeat
@@ -107,7 +110,7 @@ async def test_the_next_plan_counts_with_what_was_seen() -> None:
     tells(world, blocks - 8192)  # a GiB less
     await world.reconcile()
     (remembered,) = world.status()["calibration"]
-    assert remembered["key"] == record(world).calibration_key
+    assert remembered["key"] == record(world).placements[0].calibration_key
 
     world.kube.edit(KEY, lambda found: found["spec"]["model"].update(maxLength=LENGTH // 2))
     world.kube.edit(KEY, lambda found: found["metadata"].update(generation=2))
@@ -132,9 +135,9 @@ async def test_an_engine_that_finds_too_little_gets_a_plan_that_needs_less() -> 
     die(world, LengthTooLong(length_tokens=LENGTH, needed_gib=16.0, available_gib=12.0, longest_tokens=98304))
     await world.reconcile()
     after = record(world)
-    assert after.escalations == 1
+    assert after.given_up == (before.placements[0].calibration_key,)
     assert (after.layout.gpus, after.batched_tokens) != (before.layout.gpus, before.batched_tokens)
-    assert [entry["key"] for entry in world.status()["calibration"]] == [before.calibration_key]
+    assert [entry["key"] for entry in world.status()["calibration"]] == [before.placements[0].calibration_key]
 
 
 async def test_running_out_of_memory_lowers_the_token_budget_first() -> None:
@@ -156,7 +159,7 @@ async def test_escalation_ends_after_two() -> None:
         await world.reconcile()
         world.kube.remove(ObjectRef("Pod", "team-a", f"chat-engine-{number}"))
         await world.reconcile()
-    assert record(world).escalations == 2
+    assert len(record(world).given_up) == 2
 
 
 async def test_a_degree_that_is_given_is_never_changed() -> None:
@@ -175,7 +178,6 @@ async def test_escalation_can_be_turned_off() -> None:
     await world.reconcile()
     assert record(world) == before
     assert world.condition("Ready")[1] == "EngineFailed"
-    assert len(world.status()["calibration"]) == 1
 
 
 async def test_a_fault_of_an_earlier_plan_changes_nothing() -> None:
@@ -198,3 +200,91 @@ async def test_what_is_remembered_is_bounded() -> None:
         await world.reconcile()
         world.kube.remove(ObjectRef("Pod", "team-a", name))
     assert len(world.status()["calibration"]) == 8
+
+
+async def test_what_a_pod_tells_counts_for_the_product_on_which_it_runs() -> None:
+    """The plan allows two products; its prediction is for the smaller, and the pod is on the larger."""
+    world = World(
+        make_service().model("pvc://models/llama", maxLength=8192).build(),
+        node(),
+        make_node("l40s").gpus(8).product("NVIDIA-L40S", 46068).build(),
+    )
+    await world.read_facts(facts_message(make_facts()))
+    kept = record(world)
+    assert set(kept.products) == {"NVIDIA-L40S", "NVIDIA-H100-80GB-HBM3"}
+    start(world)  # on node-1, an H100
+    tells(world, 28_000)
+    await world.reconcile()
+    assert world.condition("Planned")[1] == "Planned"
+    assert "deviation" not in plan(world)["observed"]
+    h100 = next(each for each in kept.placements if each.product == "NVIDIA-H100-80GB-HBM3")
+    assert [entry["key"] for entry in world.status()["calibration"]] == [h100.calibration_key]
+
+
+async def test_a_pod_of_before_a_change_of_memory_settings_proves_nothing() -> None:
+    world = await planned()
+    start(world)
+    world.kube.edit(KEY, lambda found: found["spec"].update(engine={"gpuMemoryUtilization": 0.6}))
+    world.kube.edit(KEY, lambda found: found["metadata"].update(generation=2))
+    await world.reconcile()
+    tells(world, plan(world)["predicted"]["kvCacheTokens"] // 16 + 9000)  # the old pod still reports its larger cache
+    await world.reconcile()
+    assert "observed" not in plan(world)
+    assert not world.status().get("calibration")
+
+
+async def test_engines_that_serve_stay_where_they_are_when_their_node_is_cordoned() -> None:
+    world = World(
+        make_service().model("pvc://models/llama", maxLength=8192).build(),
+        node(),
+        make_node("l4").gpus(8).product("NVIDIA-L4", 23034).cordoned().build(),
+    )
+    await world.read_facts(facts_message(make_facts()))
+    before = record(world)
+    start(world)
+    world.kube.edit(ObjectRef("Node", "", "node-1"), lambda found: found["spec"].update(unschedulable=True))
+    world.kube.edit(ObjectRef("Node", "", "l4"), lambda found: found["spec"].update(unschedulable=False))
+    await world.reconcile()
+    assert record(world) == before
+
+
+async def test_a_failed_write_does_not_start_the_count_of_escalations_anew() -> None:
+    world = await planned()
+    for number in range(5):
+        world.kube.fail(RetryableError("busy"), verb="apply", kind="Deployment")
+        die(world, NoCacheBlocks(), f"chat-engine-{number}")
+        with suppress(KubeError, ExceptionGroup):
+            await world.reconciler.reconcile(KEY)
+        await world.reconciler.reconcile(KEY)
+        world.kube.remove(ObjectRef("Pod", "team-a", f"chat-engine-{number}"))
+        await world.reconcile()
+    assert len(record(world).given_up) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("layout", {"tensor": 1, "nodes": 0}), ("weights_bytes", 10**400), ("batched_tokens", -5), ("home_gib", -3)],
+)
+async def test_a_plan_that_was_edited_into_nonsense_is_made_anew(field: str, value: Any) -> None:
+    world = await planned()
+    before = record(world)
+
+    def edit(found: Manifest) -> None:
+        annotations = found["metadata"]["annotations"]
+        annotations[PLAN_ANNOTATION] = json.dumps({**json.loads(annotations[PLAN_ANNOTATION]), field: value})
+
+    world.kube.edit(DEPLOYMENT, edit)
+    await world.reconcile()
+    assert record(world) == before
+
+
+async def test_a_cache_beyond_all_measure_is_told_within_the_status_bounds() -> None:
+    world = World(
+        make_service().model("pvc://models/llama", maxLength=256).set("spec.engine", {"kvCacheMemory": "64Mi"}).build(),
+        node(),
+    )
+    await world.read_facts(facts_message(make_facts()))
+    start(world)
+    tells(world, 10**9)
+    await world.reconcile()
+    assert world.condition("Planned")[1] == "PlanMismatch"

@@ -24,7 +24,7 @@ ENGINE_SAID = "ValueError: max_num_batched_tokens (1) must be greater than or eq
 
 
 def failure_of(builder: PodBuilder) -> StartFailure | None:
-    return start_failure(None, [_engine_pod(builder.build())], "4Gi")
+    return start_failure(None, [_engine_pod(builder.build(), None)], "4Gi")
 
 
 def new_pod() -> PodBuilder:

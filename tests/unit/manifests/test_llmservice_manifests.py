@@ -66,11 +66,19 @@ def inputs(
         plan=PlanRecord(
             inputs="0123456789abcdef",
             layout=layout,
-            placements=(Placement(product=pool[0].values[0], requirements=pool, taints=taints),),
+            placements=(
+                Placement(
+                    product=pool[0].values[0],
+                    requirements=pool,
+                    taints=taints,
+                    calibration_key="fedcba9876543210",
+                    room_bytes=12_000_000_000,
+                ),
+            ),
+            planned_for=pool[0].values[0],
             batched_tokens=2048,
             home_gib=10,
             weights_bytes=16_000_000_000,
-            calibration_key="fedcba9876543210",
         ),
         placement=EnginePlacement(
             layout=layout,

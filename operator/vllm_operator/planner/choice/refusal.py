@@ -21,6 +21,9 @@ from vllm_operator_api.conditions import Reason
 from vllm_operator_api.model import ModelFacts
 
 MAX_MESSAGE: Final = 1024
+_MAX_REPLICAS: Final = 64
+"""Of ``scaling.minReplicas``."""
+_RULES_OF_TENSOR: Final = frozenset({"C0", "C1", "C2", "C3", "C4", "C5", "C6", "C6b", "C7", "C8"})
 
 
 def refuse(facts: ModelFacts, request: PlanRequest, pools: Sequence[GpuPool], seen: Survey) -> PlanProblem:
@@ -28,8 +31,8 @@ def refuse(facts: ModelFacts, request: PlanRequest, pools: Sequence[GpuPool], se
     allowed = [pool for pool in pools if not request.products or pool.product in request.products]
     problem = (
         _no_such_product(request, pools, allowed)
-        or _given_illegal(facts, request, allowed, seen)
         or _unsupported(seen, allowed)
+        or _given_illegal(facts, request, allowed, seen)
         or _given_too_large(request, allowed, seen)
         or _nothing_legal(seen)
         or _concurrency(facts, request, seen)
@@ -67,10 +70,12 @@ def _given_illegal(
     broken = [violations(facts, layout, request.settings, pool.device) for pool in allowed]
     if not broken or not all(broken):
         return None
+    what_to_do = "correct it, or set it to 'auto'"
+    if broken[0][0].rule in _RULES_OF_TENSOR:
+        what_to_do = f"legal tensor degrees here: {degrees(seen.legal_tensor)}; set one of them, or 'auto'"
     return PlanProblem(
         Reason.INVALID_PARALLELISM,
-        f"parallelism {layout} is illegal for this model: {broken[0][0].message}; legal tensor degrees here: "
-        f"{degrees(seen.legal_tensor)}; set one of them, or 'auto'",
+        f"parallelism {layout} is illegal for this model: {broken[0][0].message}; {what_to_do}",
     )
 
 
@@ -120,12 +125,15 @@ def _concurrency(facts: ModelFacts, request: PlanRequest, seen: Survey) -> PlanP
 
     cheapest = min(fitting, key=lambda each: (replicas(each) * each.layout.gpus, each.layout.gpus))
     helpful = remedies(facts, request, best)
+    advice = f" (concurrency.min=1, scaling.minReplicas={replicas(cheapest)})"
+    if replicas(cheapest) > _MAX_REPLICAS:
+        advice = ", more than one service may have"
     return PlanProblem(
         Reason.CONCURRENCY_UNMET,
         f"concurrency.min={request.min_concurrency} requests of {request.settings.max_length_tokens} tokens do not fit "
         f"at once: at best {requests(best.use.max_concurrency)} do, with {best.layout} on {best.pool.product}; "
-        f"{replicas(cheapest)} replicas with {cheapest.layout} on {cheapest.pool.product} hold as many "
-        f"(concurrency.min=1, scaling.minReplicas={replicas(cheapest)}){_or(helpful)}",
+        f"{replicas(cheapest)} replicas with {cheapest.layout} on {cheapest.pool.product} hold as many{advice}"
+        f"{_or(helpful)}",
     )
 
 

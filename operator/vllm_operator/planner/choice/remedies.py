@@ -63,8 +63,10 @@ def _utilization(facts: ModelFacts, request: PlanRequest, best: Candidate) -> st
 
 
 def _shorter(facts: ModelFacts, request: PlanRequest, best: Candidate) -> str | None:
+    if best.use.spare_bytes is not None and best.use.spare_bytes < 0:
+        return None  # the given cache is too large for the GPU, whatever the length
     longest = longest_length(facts, request, best)
-    if longest < 1:
+    if not 1 <= longest < request.settings.max_length_tokens:
         return None
     return f"set spec.model.maxLength to at most {longest}"
 
@@ -108,14 +110,22 @@ def _fp8_weights(facts: ModelFacts, request: PlanRequest, best: Candidate) -> st
 
 
 def _more_gpus(facts: ModelFacts, request: PlanRequest, best: Candidate) -> str | None:
+    """More GPUs per pod, more nodes, or larger nodes, whichever is nearest."""
     if best.pool.single:
         return None
-    wider = replace(best.pool, gpus_per_node=max(_LARGE_NODE_GPUS, 2 * best.pool.gpus_per_node))
-    free = replace(request, given=GivenLayout(), max_gpus_per_pod=None, allow_multi_node=True)
-    layout = _smallest(facts, free, replace(wider, nodes=0))
-    if layout is None:
-        return None
-    return f"use nodes with more of them: {layout} fits"
+    free = replace(request, given=GivenLayout(), max_gpus_per_pod=None)
+    if request.max_gpus_per_pod is not None and (layout := _smallest(facts, free, best.pool)) is not None:
+        return f"raise parallelism.maxGPUsPerPod={request.max_gpus_per_pod}: {layout} fits"
+    if not request.allow_multi_node:
+        layout = _smallest(facts, replace(free, allow_multi_node=True), best.pool)
+        if layout is not None and layout.nodes > 1:
+            return f"set parallelism.allowMultiNode to true: {layout} fits"
+    wider = replace(best.pool, gpus_per_node=max(_LARGE_NODE_GPUS, 2 * best.pool.gpus_per_node), nodes=1)
+    layout = _smallest(facts, replace(free, allow_multi_node=False), wider)
+    if layout is not None:
+        return f"use nodes with more of them: {layout} fits"
+    layout = _smallest(facts, replace(free, allow_multi_node=True), replace(best.pool, nodes=0))
+    return None if layout is None else f"use more nodes (parallelism.allowMultiNode): {layout} fits"
 
 
 def _larger_gpus(facts: ModelFacts, request: PlanRequest, best: Candidate) -> str | None:
