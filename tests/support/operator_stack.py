@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support.builders import facts_message, make_facts
 from tests.support.helm import NAMESPACE, render
 from tests.support.kubectl import Kubectl
 
@@ -32,21 +33,7 @@ GPU_NODE_LABELS = {
     "nvidia.com/gpu.compute.major": "8",
     "nvidia.com/gpu.compute.minor": "9",
 }
-LLAMA_8B_FACTS = {
-    "source": "pvc://models/llama",
-    "architecture": "LlamaForCausalLM",
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "layers": 32,
-    "attention_heads": 32,
-    "kv_heads": 8,
-    "head_dim": 128,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-    "max_position_embeddings": 8192,
-    "dtype": "bfloat16",
-    "weights_bytes": 16_060_522_496,
-}
+LLAMA_8B_FACTS: dict[str, Any] = json.loads(facts_message(make_facts(max_position_embeddings=8192)))["facts"]
 
 
 INSTALLED_KINDS = frozenset(
