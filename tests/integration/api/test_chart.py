@@ -74,6 +74,8 @@ def own_rights(kubectl: Kubectl, namespace: str) -> dict[str, set[str]]:
 
 EVERYWHERE = {
     "nodes": {"get", "list", "watch"},
+    "nodepools.karpenter.sh": {"get", "list"},
+    "resourceslices.resource.k8s.io": {"get", "list"},
 }
 WATCHED = {
     "llmservices.inference.vllm-operator.io": {"get", "list", "watch"},
@@ -84,6 +86,8 @@ WATCHED = {
     "inferencejobs.inference.vllm-operator.io/finalizers": {"update"},
     "deployments.apps": {"get", "list", "watch", "create", "patch", "delete"},
     "jobs.batch": {"get", "list", "watch", "create", "patch", "delete"},
+    "leaderworkersets.leaderworkerset.x-k8s.io": {"get", "list", "watch", "create", "patch", "delete"},
+    "resourcequotas": {"list"},
     "services": {"get", "list", "watch", "create", "patch", "delete"},
     "configmaps": {"create", "patch", "delete"},
     "pods": {"get", "list", "watch", "patch", "delete"},

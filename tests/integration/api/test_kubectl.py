@@ -120,4 +120,4 @@ def test_status_does_not_take_what_the_schema_does_not_have(kubectl: Kubectl, co
 
 def test_explain_describes_fields(kubectl: Kubectl) -> None:
     text = " ".join(kubectl("explain", "llm.spec.parallelism.tensor").split())
-    assert "smallest legal degree at which the weights and one request of full length fit" in text
+    assert "the cut with the fewest GPUs at which the weights and concurrency.min requests of full length fit" in text

@@ -124,6 +124,8 @@ REJECTED: dict[str, tuple[Manifest, str]] = {
         service(spec__parallelism__tensor=0),
         "spec.parallelism.tensor: Invalid value: 0: tensor must be 'auto' or a number from 1 to 64",
     ),
+    "pipeline 0": (service(spec__parallelism__pipeline=0), "pipeline must be 'auto' or a number from 1 to 64"),
+    "data in words": (service(spec__parallelism__data="two"), "data must be 'auto' or a number from 1 to 64"),
     "tensor 65": (service(spec__parallelism__tensor=65), TENSOR),
     "tensor in words": (service(spec__parallelism__tensor="two"), TENSOR),
     "tensor a quoted number": (service(spec__parallelism__tensor="2"), TENSOR),
@@ -215,11 +217,17 @@ def test_every_rule_is_seen_to_refuse() -> None:
 def test_defaults_are_written(control_plane: ControlPlane) -> None:
     assert create(control_plane, SERVICE)["spec"] == {
         "model": {"id": "Qwen/Qwen3-8B", "dtype": "auto"},
-        "parallelism": {"tensor": "auto"},
-        "concurrency": {"target": 64},
+        "parallelism": {
+            "tensor": "auto",
+            "pipeline": "auto",
+            "data": "auto",
+            "allowMultiNode": False,
+            "onInsufficientMemory": "Escalate",
+        },
+        "concurrency": {"min": 1, "target": 64},
         "accelerator": {"resourceName": "nvidia.com/gpu"},
-        "resources": {"cpu": "1", "memory": "4Gi", "shm": "1Gi"},
-        "engine": {"gpuMemoryUtilization": 0.92, "enforceEager": False},
+        "resources": {},
+        "engine": {"gpuMemoryUtilization": 0.92, "enforceEager": False, "kvCacheDtype": "auto"},
         "scaling": {"minReplicas": 0},
         "queue": {"maxJobs": 4, "leaseSeconds": 30, "heartbeatSeconds": 5, "shutdownGraceSeconds": 30},
     }

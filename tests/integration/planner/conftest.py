@@ -105,7 +105,7 @@ class Cluster:
             self.kubectl("delete", "pods", "-n", "default", "-l", selector, "--force", "--grace-period=0")
             return not self.pods(name)
 
-        wait_for(gone, what=f"no pod of {name}")
+        wait_for(gone, what=f"no pod of {name}", timeout_seconds=90)
 
     def bound_pod(self, name: str) -> dict[str, Any]:
         """The service's engine pod, when the scheduler has found a node for it."""

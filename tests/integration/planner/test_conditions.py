@@ -76,7 +76,7 @@ def nodes(cluster: Cluster) -> Iterator[None]:
         ("unlabelled", LLAMA_8B, {"accelerator": {"resourceName": "amd.com/gpu"}}, "AcceleratorLabelsMissing",
          ["1 node(s) offer amd.com/gpu", "acceleratorProfiles"]),
         ("too-large", LLAMA_70B, {}, "InsufficientGPUMemory",
-         ["is short of", "GiB per GPU", "use NVIDIA-L40S", "tensor=2 pipeline=4 fits"]),
+         ["is short of", "GiB per GPU", "use NVIDIA-L40S", "allowMultiNode to true: tensor=4 pipeline=2 nodes=2 fits"]),
         ("too-long", LLAMA_8B,
          {"model": {"maxLength": 131072}, "accelerator": {"products": ["NVIDIA-L4"]},
           "parallelism": {"tensor": 1, "pipeline": 1}},
