@@ -16,7 +16,7 @@ from vllm_operator.planner.choice.words import gib, requests
 from vllm_operator.planner.record import Placement, PlanRecord
 from vllm_operator_api.quantities import BYTES_PER_GIB, BYTES_PER_MIB
 from vllm_operator_api.queue import KvCacheReport
-from vllm_operator_api.runtime import EngineExit, GpuOutOfMemory, LengthTooLong, NoCacheBlocks
+from vllm_operator_api.runtime import GpuOutOfMemory, LengthTooLong, NoCacheBlocks
 from vllm_operator_api.v1alpha1.llmservice_status import CalibrationStatus, ObservedUse
 
 MISMATCH_SHARE: Final = 0.10
@@ -133,10 +133,8 @@ def memory_failure(record: PlanRecord, observed: Observed) -> MemoryFailure | No
         placement = _placement(record, pod)
         if pod.ready or pod.last_exit is None or placement is None or not placement.room_bytes:
             continue
-        try:
-            fault = EngineExit.model_validate_json(pod.last_exit.message).fault
-        except ValueError:
-            continue
+        told = pod.last_exit.told
+        fault = None if told is None else told.fault
         if isinstance(fault, LengthTooLong):
             left = int(fault.available_gib * BYTES_PER_GIB)
             learned = _learned(placement, placement.room_bytes - left) if left <= placement.room_bytes else None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from vllm_operator.llmservice.facts import IMAGE_REASONS
 from vllm_operator.llmservice.observe import ContainerExit, EnginePod, EngineWorkload
 from vllm_operator_api.conditions import Reason
@@ -35,8 +33,6 @@ class StartFailure:
 
     reason: Reason
     message: str
-    fault: EngineFault | None = None
-    """What a plan can be made anew from, where the engine itself told it."""
 
 
 def start_failure(workload: EngineWorkload | None, pods: Iterable[EnginePod], memory_limit: str) -> StartFailure | None:
@@ -64,11 +60,8 @@ def _engine_exit(pod: EnginePod, memory_limit: str) -> StartFailure | None:
             f"the engine was killed because its container reached its memory limit of {memory_limit}; "
             "raise spec.resources.memory",
         )
-    try:
-        told = EngineExit.model_validate_json(pod.last_exit.message)
-    except ValidationError:
-        return StartFailure(Reason.ENGINE_FAILED, _unread_exit(pod.last_exit))
-    return StartFailure(Reason.ENGINE_FAILED, _told_exit(told), told.fault)
+    told = pod.last_exit.told
+    return StartFailure(Reason.ENGINE_FAILED, _unread_exit(pod.last_exit) if told is None else _told_exit(told))
 
 
 def _unread_exit(last_exit: ContainerExit) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+from pydantic import ValidationError
+
 from vllm_operator.kube.kinds import DEPLOYMENT, LEADER_WORKER_SET, NODE, Manifest, ObjectRef
 from vllm_operator.llmservice.facts import FactsState, observe_facts, parse_time
 from vllm_operator.manifests.common import ENGINE_COMPONENT, MODEL_FACTS_COMPONENT
@@ -25,6 +27,7 @@ from vllm_operator_api.names import (
     PLAN_KEY_ANNOTATION,
     ROUTABLE_LABEL,
 )
+from vllm_operator_api.runtime import EngineExit
 from vllm_operator_api.v1alpha1.llmservice import LLMService
 
 _RUNNING_PHASE: Final = "Running"
@@ -65,6 +68,14 @@ class ContainerExit:
     exit_code: int
     reason: str
     message: str
+
+    @property
+    def told(self) -> EngineExit | None:
+        """What the runtime says of the end, where it could say it: another message is of the kubelet or the image."""
+        try:
+            return EngineExit.model_validate_json(self.message)
+        except ValidationError:
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,12 +44,12 @@ _READING: Final = "a Job in this namespace is at it"
 OVERDUE_SECONDS: Final = 30.0
 """A Job that has no pod, or whose pod has no container, after this time gets none for now, and only events say why."""
 _PODLESS: Final = (
-    "the Job JOB gets no pod; the namespace probably refuses it (ResourceQuota, LimitRange or Pod Security): see "
-    "kubectl describe job JOB -n NAMESPACE"
+    "the Job {job} gets no pod; the namespace probably refuses it (ResourceQuota, LimitRange or Pod Security): see "
+    "kubectl describe job {job} -n {namespace}"
 )
 _MOUNTING: Final = (
-    "the pod of the Job JOB has a node, but is not started; its volume{secret} may be missing: see kubectl describe "
-    "pod -l job-name=JOB -n NAMESPACE"
+    "the pod of the Job {job} has a node, but is not started; its volume{secret} may be missing: see kubectl describe "
+    "pod -l job-name={job} -n {namespace}"
 )
 NODES_RETRY_SECONDS: Final = 30.0
 """Time between two looks at the nodes while no plan fits them."""
@@ -193,10 +193,12 @@ def _unread(
 ) -> PlanStep:
     """A Job without facts: wait for it, tell its error, or make room for the next try."""
     if job.podless_since is not None:
-        return _overdue(job, job.podless_since, _PODLESS, outdated, now)
+        why = _PODLESS.format(job=job.ref.name, namespace=job.ref.namespace)
+        return _overdue(job.podless_since, why, outdated, now)
     if job.mounting_since is not None:
         secret = "" if token is None else f", or the Secret {token.name} with the key {token.key} (tokenSecretRef)"
-        return _overdue(job, job.mounting_since, _MOUNTING.format(secret=secret), outdated, now)
+        why = _MOUNTING.format(job=job.ref.name, namespace=job.ref.namespace, secret=secret)
+        return _overdue(job.mounting_since, why, outdated, now)
     outcome: PlanProblem | Reading = Reading(job.detail or _READING)
     retry_seconds = FACTS_RETRY_SECONDS
     if found is not None:
@@ -212,14 +214,13 @@ def _unread(
     return PlanStep(outcome, delete=outdated, look_again_seconds=retry_seconds - age_seconds)
 
 
-def _overdue(job: FactsJob, since: datetime, why: str, outdated: tuple[Deletion, ...], now: datetime) -> PlanStep:
+def _overdue(since: datetime, why: str, outdated: tuple[Deletion, ...], now: datetime) -> PlanStep:
     """A Job whose pod does not get on: a problem when that has lasted for some time."""
     age_seconds = (now - since).total_seconds()
     if age_seconds < OVERDUE_SECONDS:
         return PlanStep(Reading(_READING), delete=outdated, look_again_seconds=OVERDUE_SECONDS - age_seconds)
-    name, namespace = job.ref.name, job.ref.namespace
-    message = f"the model cannot be read: {why.replace('JOB', name)}".replace("NAMESPACE", namespace)
-    return PlanStep(PlanProblem(Reason.MODEL_FACTS_UNAVAILABLE, message), delete=outdated)
+    problem = PlanProblem(Reason.MODEL_FACTS_UNAVAILABLE, f"the model cannot be read: {why}")
+    return PlanStep(problem, delete=outdated)
 
 
 def _reason(found: ModelFactsError) -> Reason:

@@ -7,7 +7,7 @@ from tests.support.builders import PodBuilder, make_pod, make_service
 
 from vllm_operator.kube.kinds import ObjectRef
 from vllm_operator.llmservice.failures import StartFailure, start_failure
-from vllm_operator.llmservice.observe import EngineWorkload, _engine_pod
+from vllm_operator.llmservice.observe import ContainerExit, EngineWorkload, _engine_pod
 from vllm_operator_api.conditions import Reason
 from vllm_operator_api.runtime import (
     EngineExit,
@@ -121,7 +121,7 @@ def test_faults_come_with_their_numbers_and_a_remedy(fault: EngineFault, says: s
     assert failure.reason is Reason.ENGINE_FAILED
     assert failure.message.startswith("the engine ended while it started: ")
     assert says in failure.message
-    assert failure.fault == fault
+    assert ContainerExit(exit_code=1, reason="Error", message=told.model_dump_json()).told == told
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vllm_operator.planner.choice.calibration import overhead_key
@@ -42,12 +43,10 @@ class Evaluator:
         self._demands: dict[tuple[Layout, int, Device], KvDemand | None] = {}
         self._weights: dict[Layout, int] = {}
 
-    def candidate(self, pool: GpuPool, layout: Layout, *, min_concurrency: int | None = None) -> Candidate:
+    def candidate(self, pool: GpuPool, layout: Layout) -> Candidate:
         """The candidate with the largest token budget that fits with the margin, else with the most to spare."""
-        asked = self._request.min_concurrency if min_concurrency is None else min_concurrency
         candidates = []
-        for budget in self._request.batched_tokens_candidates:
-            candidate = self._with_budget(pool, layout, max(budget, self._least_budget()), asked)
+        for candidate in self.each_budget(pool, layout):
             candidates.append(candidate)
             if candidate.trusted:
                 return candidate
@@ -55,18 +54,16 @@ class Evaluator:
                 break  # no budget helps
         return max(candidates, key=lambda candidate: candidate.use.slack_bytes)
 
-    def each_budget(self, pool: GpuPool, layout: Layout, *, min_concurrency: int = 1) -> list[Candidate]:
-        """The candidate with every token budget that is tried, the largest first."""
+    def each_budget(self, pool: GpuPool, layout: Layout) -> Iterator[Candidate]:
+        """The candidate with every token budget that is tried, the largest first; predicted as it is asked for."""
         budgets = dict.fromkeys(max(each, self._least_budget()) for each in self._request.batched_tokens_candidates)
-        return [self._with_budget(pool, layout, budget, min_concurrency) for budget in budgets]
+        return (self._with_budget(pool, layout, budget) for budget in budgets)
 
     def is_hopeless(self, pool: GpuPool, layout: Layout) -> bool:
         """Whether the weights alone exceed what the engine may take of a GPU."""
-        if layout not in self._weights:
-            self._weights[layout] = weights_per_gpu(self._facts, layout, self._request.settings)
         settings = self._request.settings
         share = 1.0 if settings.kv_cache_bytes is not None else settings.gpu_memory_utilization
-        return self._weights[layout] > int(pool.usable_bytes * share)
+        return self._weights_per_gpu(layout) > int(pool.usable_bytes * share)
 
     def demand(self, layout: Layout, settings: EngineSettings, device: Device) -> KvDemand | None:
         """``kv_demand``, once per layout, budget and device."""
@@ -75,6 +72,11 @@ class Evaluator:
             self._demands[key] = kv_demand(self._facts, layout, settings, device)
         return self._demands[key]
 
+    def _weights_per_gpu(self, layout: Layout) -> int:
+        if layout not in self._weights:
+            self._weights[layout] = weights_per_gpu(self._facts, layout, self._request.settings)
+        return self._weights[layout]
+
     def _least_budget(self) -> int:
         """VLLM refuses fewer tokens than requests, and for encoders fewer than the longest request."""
         settings = self._request.settings
@@ -82,7 +84,7 @@ class Evaluator:
             return settings.max_requests
         return max(settings.max_requests, settings.max_length_tokens)
 
-    def _with_budget(self, pool: GpuPool, layout: Layout, budget: int, min_concurrency: int) -> Candidate:
+    def _with_budget(self, pool: GpuPool, layout: Layout, budget: int) -> Candidate:
         facts, request = self._facts, self._request
         settings = replace(request.settings, batched_tokens=budget)
         observed = None
@@ -95,8 +97,9 @@ class Evaluator:
             settings,
             pool.device,
             self.demand(layout, settings, pool.device),
+            weights_bytes=self._weights_per_gpu(layout),
             usable_bytes=pool.usable_bytes,
-            min_concurrency=min_concurrency,
+            min_concurrency=request.min_concurrency,
             observed_overhead_bytes=observed,
         )
         return Candidate(pool=pool, layout=layout, settings=settings, use=use, confirmed=observed is not None)

@@ -38,10 +38,9 @@ def needed_bytes(demand: KvDemand) -> int:
     return demand.bytes_per_block * demand.blocks_per_request
 
 
-def fits(demand: KvDemand, available_bytes: int) -> bool:
-    """Whether the engine starts: one request of the full length fits beside the null block that the pool holds back."""
-    left_bytes = available_bytes - demand.bytes_per_block
-    return left_bytes > 0 and needed_bytes(demand) <= left_bytes
+def pool_bytes(demand: KvDemand, requests: int) -> int:
+    """Bytes of the pool that holds so many requests of the full length, beside the null block that it keeps back."""
+    return requests * needed_bytes(demand) + demand.bytes_per_block
 
 
 def longest_that_fits(

@@ -7,10 +7,9 @@ from typing import Final
 
 from vllm_operator.planner.device import Device
 from vllm_operator.planner.engine_settings import EngineSettings
+from vllm_operator.planner.model_dtype import BYTES_OF_MODEL_DTYPE, loaded_element_bytes
 from vllm_operator_api.model import ModelFacts
 
-BYTES_OF_MODEL_DTYPE: Final = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
-"""Data types that a model computes in (utils/torch_utils.py: STR_DTYPE_TO_TORCH_DTYPE)."""
 SPARSE_LATENT_TOKEN_BYTES: Final = {"fp8_ds_mla": 656, "nvfp4_ds_mla": 352}
 """Bytes of one latent in formats that pack it with its scales (model_executor/layers/attention/mla_attention.py)."""
 SCALE_BYTES: Final = 4
@@ -75,7 +74,6 @@ def kv_format(facts: ModelFacts, settings: EngineSettings, device: Device) -> Kv
     GlmMoeDsaForCausalLM (fp8 on Blackwell); model_executor/layers/attention/mla_attention.py:
     _canonicalize_sparse_mla_kv_cache_dtype (packed latents).
     """
-    model_bytes = BYTES_OF_MODEL_DTYPE.get(_model_dtype(facts, settings), 2)
     dtype = settings.kv_cache_dtype
     if dtype == "auto" and facts.quantization is not None and facts.quantization.kv_cache_dtype is not None:
         dtype = facts.quantization.kv_cache_dtype
@@ -84,14 +82,7 @@ def kv_format(facts: ModelFacts, settings: EngineSettings, device: Device) -> Kv
         dtype = "fp8_e4m3"
     if _is_sparse_latent(facts):
         dtype = _sparse_latent_dtype(dtype, capability[0])
-    return KvFormat(dtype=dtype, model_bytes=model_bytes)
-
-
-def _model_dtype(facts: ModelFacts, settings: EngineSettings) -> str:
-    """``--dtype``, else the checkpoint's; a float32 checkpoint is halved (config/model.py: _resolve_auto_dtype)."""
-    if settings.dtype != "auto":
-        return settings.dtype
-    return "bfloat16" if facts.dtype in (None, "float32", "float") else facts.dtype or "bfloat16"
+    return KvFormat(dtype=dtype, model_bytes=loaded_element_bytes(settings))
 
 
 def _is_sparse_latent(facts: ModelFacts) -> bool:

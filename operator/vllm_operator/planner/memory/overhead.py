@@ -8,7 +8,7 @@ from typing import Final
 from vllm_operator.planner.device import Device
 from vllm_operator.planner.engine_settings import EngineSettings
 from vllm_operator.planner.layout import Layout
-from vllm_operator.planner.memory.weights import element_bytes, loaded_dtype
+from vllm_operator.planner.model_dtype import loaded_element_bytes
 from vllm_operator_api.model import ModelFacts
 from vllm_operator_api.quantities import BYTES_PER_GIB
 
@@ -46,7 +46,7 @@ def activation_peak(facts: ModelFacts, layout: Layout, settings: EngineSettings)
     A model of ``v1/worker/gpu/model_runner.py: profile_run``, not a measurement: inputs and residual, the wider of the
     feed-forward buffers, and for experts one copy of the input per chosen expert.
     """
-    width = element_bytes(loaded_dtype(facts, settings))
+    width = loaded_element_bytes(settings)
     hidden, tokens = facts.hidden_size, settings.batched_tokens
     dense = max(facts.intermediate_sizes, default=_DEFAULT_INTERMEDIATE_OVER_HIDDEN * hidden)
     per_token = 2 * hidden + 3 * dense / layout.tensor

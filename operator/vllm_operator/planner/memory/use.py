@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.planner.device import Device
 from vllm_operator.planner.engine_settings import EngineSettings
-from vllm_operator.planner.kv_cache.capacity import KvCapacity, kv_capacity
+from vllm_operator.planner.kv_cache.capacity import KvCapacity, kv_capacity, pool_bytes
 from vllm_operator.planner.kv_cache.demand import KvDemand
 from vllm_operator.planner.layout import Layout
 from vllm_operator.planner.memory.overhead import overhead_per_gpu
-from vllm_operator.planner.memory.weights import weights_per_gpu
 from vllm_operator_api.model import ModelFacts
 from vllm_operator_api.quantities import BYTES_PER_GIB
 
@@ -84,34 +84,34 @@ def memory_use(
     device: Device,
     demand: KvDemand | None,
     *,
+    weights_bytes: int,
     usable_bytes: int,
     min_concurrency: int = 1,
     observed_overhead_bytes: int | None = None,
 ) -> MemoryUse:
     """Predict the use of each GPU's memory.
 
-    ``demand`` is ``kv_demand`` of the same layout and settings. ``min_concurrency``: requests of full length that must
-    fit at once. ``observed_overhead_bytes``: what an engine with these settings was seen to use.
+    ``demand`` is ``kv_demand``, ``weights_bytes`` is ``weights_per_gpu``, of the same layout and settings.
+    ``min_concurrency``: requests of full length that must fit at once. ``observed_overhead_bytes``: what an engine with
+    these settings was seen to use.
     """
-    weights = weights_per_gpu(facts, layout, settings)
     overhead = observed_overhead_bytes
     if overhead is None:
-        overhead = overhead_per_gpu(facts, layout, settings, device, weights)
+        overhead = overhead_per_gpu(facts, layout, settings, device, weights_bytes)
     spare = None
     if settings.kv_cache_bytes is None:
-        available = int(usable_bytes * settings.gpu_memory_utilization) - weights - overhead
+        available = int(usable_bytes * settings.gpu_memory_utilization) - weights_bytes - overhead
     else:
         available = settings.kv_cache_bytes
-        spare = usable_bytes - weights - overhead - available
+        spare = usable_bytes - weights_bytes - overhead - available
     confirmed = observed_overhead_bytes is not None or settings.kv_cache_bytes is not None
     margin = 0 if confirmed else max(_MARGIN_BYTES, int(usable_bytes * _MARGIN_SHARE))
     needed, capacity = 0, KvCapacity(blocks=0, tokens=0, concurrency=0.0)
     if demand is not None:
-        per_copy = -(-min_concurrency // layout.data)
-        needed = (demand.blocks_per_request * per_copy + 1) * demand.bytes_per_block
+        needed = pool_bytes(demand, math.ceil(min_concurrency / layout.data))
         capacity = kv_capacity(demand, max(0, available), settings.max_length_tokens)
     return MemoryUse(
-        weights_bytes=weights,
+        weights_bytes=weights_bytes,
         overhead_bytes=overhead,
         kv_available_bytes=available,
         demand=demand,

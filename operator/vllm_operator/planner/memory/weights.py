@@ -7,6 +7,7 @@ from typing import Final
 
 from vllm_operator.planner.engine_settings import EngineSettings
 from vllm_operator.planner.layout import Layout
+from vllm_operator.planner.model_dtype import element_bytes, loaded_element_bytes
 from vllm_operator.planner.pipeline_stages import stage_layers
 from vllm_operator_api.model import LatentCache, ModelFacts, WeightFacts
 
@@ -14,7 +15,6 @@ _LOADED_FACTOR: Final = 1.005
 """Loaded bytes over bytes in the files: 1.000 to 1.005 measured (Llama-3.1-8B, Qwen3-32B, Llama-3.3-70B-FP8)."""
 _MXFP4_EXPERTS_FACTOR: Final = 1.06
 """MXFP4 experts are padded for the kernels: gpt-oss-120b is 61.0 GiB in its files and 64.4 GiB loaded."""
-_DTYPE_BYTES: Final = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 QUANTISED_WHILE_LOADED: Final = {
     "fp8": 1.0,
     "fp8_per_tensor": 1.0,
@@ -29,18 +29,6 @@ QUANTISED_WHILE_LOADED: Final = {
 _LATENT_EXPANSION_WIDTHS: Final = 256
 """Widths of a head's key without rotation and of its value, together, in DeepSeek's models: vLLM keeps a copy in the
 model's data type of the two projections from the latent (``mla_attention.py: W_UK_T, W_UV``)."""
-
-
-def element_bytes(dtype: str | None) -> int:
-    """Bytes of one value of a torch data type; of an unknown one 2."""
-    return _DTYPE_BYTES.get(dtype or "", 2)
-
-
-def loaded_dtype(facts: ModelFacts, settings: EngineSettings) -> str:
-    """Data type of activations and of weights that are not quantised: vLLM loads float32 models as 16 bit."""
-    if settings.dtype != "auto":
-        return settings.dtype
-    return "float16" if facts.dtype in ("float16", "half") else "bfloat16"
 
 
 def weights_per_gpu(facts: ModelFacts, layout: Layout, settings: EngineSettings) -> int:
@@ -78,7 +66,7 @@ def _layers_per_gpu(parts: WeightFacts, layout: Layout) -> float:
 def _loaded_parts(facts: ModelFacts, settings: EngineSettings) -> WeightFacts:
     """The weights as they lie in memory: converted to the data type, quantised or padded."""
     parts = facts.weights
-    width = element_bytes(loaded_dtype(facts, settings))
+    width = loaded_element_bytes(settings)
     if facts.quantization is not None:
         expert_factor = _MXFP4_EXPERTS_FACTOR if "mxfp4" in facts.quantization.method else 1.0
         return _scaled(parts, _LOADED_FACTOR, _LOADED_FACTOR, expert_factor)
@@ -115,5 +103,5 @@ def _latent_copies(facts: ModelFacts, layout: Layout, settings: EngineSettings) 
         for letter, shape in facts.shapes_by_letter()
     }
     rank_sum = sum(rank * facts.layer_pattern.count(letter) for letter, rank in ranks.items())
-    width = element_bytes(loaded_dtype(facts, settings))
+    width = loaded_element_bytes(settings)
     return facts.attention_heads * _LATENT_EXPANSION_WIDTHS * rank_sum * width / layout.tensor

@@ -8,7 +8,7 @@ from tests.unit.planner.kv_cache import models
 
 from vllm_operator.planner.device import Device
 from vllm_operator.planner.engine_settings import EngineSettings
-from vllm_operator.planner.kv_cache.capacity import fits, kv_capacity, longest_that_fits, needed_bytes
+from vllm_operator.planner.kv_cache.capacity import kv_capacity, longest_that_fits, needed_bytes, pool_bytes
 from vllm_operator.planner.kv_cache.demand import KvDemand, kv_demand
 from vllm_operator.planner.layout import Layout
 from vllm_operator_api.model import ModelFacts
@@ -44,9 +44,9 @@ def test_longest_that_fits_is_the_longest(model: ModelFacts, layout: Layout, len
     longest = longest_that_fits(model, layout, EngineSettings(max_length_tokens=length), HOPPER, available)
     assert 0 <= longest <= length
     if longest > 0:
-        assert fits(demand_of(model, layout, longest), available)
+        assert pool_bytes(demand_of(model, layout, longest), 1) <= available
     if longest < length:
-        assert not fits(demand_of(model, layout, longest + 1), available)
+        assert pool_bytes(demand_of(model, layout, longest + 1), 1) > available
 
 
 @given(MODELS, LAYOUTS, LENGTHS, LENGTHS)
@@ -75,4 +75,4 @@ def test_more_memory_never_holds_less(model: ModelFacts, layout: Layout, length:
 def test_engine_that_starts_serves_one_request(model: ModelFacts, layout: Layout, length: int, available: int) -> None:
     demand = demand_of(model, layout, length)
     capacity = kv_capacity(demand, available, length)
-    assert fits(demand, available) == (capacity.blocks - 1 >= demand.blocks_per_request)
+    assert (pool_bytes(demand, 1) <= available) == (capacity.blocks - 1 >= demand.blocks_per_request)
