@@ -64,6 +64,7 @@ _SWEEP_SECONDS: Final = 60.0
 _SWEEP_DEBOUNCE_SECONDS: Final = 2.0
 _RELIST_SECONDS: Final = 600.0
 _GROUPS_SECONDS: Final = 10.0
+"""Between two looks at whether LeaderWorkerSets were installed, which ``ClusterSources`` finds out each minute."""
 _SHUTDOWN_SECONDS: Final = 4.0
 _log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -217,7 +218,8 @@ class Operator:
         gc.freeze()
         self._spawn(self._cluster.run(), "inventory")
         self._spawn(self._cluster_sources.run(), "inventory sources")
-        self._spawn(self._wait_for_groups(), "leader worker sets")
+        if self._watched is not WATCHED_WITH_GROUPS:
+            self._spawn(self._wait_for_groups(), "leader worker sets", ends=True)
         self._spawn(self._controller.run(), "controller")
         self._spawn(self._lister.run(_RELIST_SECONDS), "relist")
         self._spawn(self._sweep(), "sweep")
@@ -251,9 +253,10 @@ class Operator:
         """End the process, to be started again, when a kind appears that it should watch and does not."""
         while True:
             await asyncio.sleep(_GROUPS_SECONDS)
-            if self._cluster.leader_worker_set and self._watched is not WATCHED_WITH_GROUPS:
+            if self._cluster.leader_worker_set:
                 _log.info("LeaderWorkerSets were installed: the operator ends, to watch them when it is started again")
                 self._stop.set()
+                return
 
     async def _sweep(self) -> None:
         """Remove what custom resources left in the queue: every minute, and soon after one of them was deleted."""
@@ -314,7 +317,7 @@ class Operator:
         self._sweep_soon.set()
 
     def _on_inventory_changed(self) -> None:
-        self._router.services_changed()
+        self._router.services_changed()  # the router is made of the inventory, so it cannot be handed to it
 
     def _on_relisted(self) -> None:
         if self._watching:

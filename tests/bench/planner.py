@@ -17,7 +17,7 @@ from tests.bench.report import Report, SkippedError
 from tests.support.models import pool
 
 from vllm_operator.llmservice.planning import Planned, PlanningInputs, check_spec, make_plan
-from vllm_operator.planner.engine_options import load_engine_options
+from vllm_operator.planner.engine_options import default_engine_options
 from vllm_operator.planner.facts.config import model_facts
 from vllm_operator.planner.facts.document import parse_json
 from vllm_operator.planner.inventory.pool import Inventory
@@ -58,7 +58,7 @@ def run() -> None:
     paths = sorted(CONFIGS.glob("*.json"))
     inputs = PlanningInputs(
         inventory=Inventory(pools=tuple(pool(product, nodes=4) for product in PRODUCTS)),
-        options=load_engine_options(),
+        options=default_engine_options(),
     )
     reading: list[float] = []
     planning: list[float] = []
@@ -106,7 +106,7 @@ def spec_for(facts: ModelFacts) -> tuple[LLMServiceSpec, ModelLocation]:
     """A service of this model with a usual length."""
     length = min(LENGTH_TOKENS, facts.max_position_embeddings or LENGTH_TOKENS)
     spec = LLMServiceSpec.model_validate({"model": {"id": "pvc://models/any", "maxLength": length}})
-    location = check_spec(spec, load_engine_options())
+    location = check_spec(spec, default_engine_options())
     assert not isinstance(location, PlanProblem), location
     return spec, location
 

@@ -1,7 +1,7 @@
 """An HTTP server that takes vLLM's command line and behaves as vLLM 0.32 does, without a model.
 
 Run it as a process where a test needs an engine: ``python -m tests.support.fake_engine --model tiny --port 8000``, or
-by path. What it copies was measured on the real one:
+by path with the repository's root in ``PYTHONPATH``. What it copies was measured on the real one:
 
 - Options are those of vLLM's own parser (``planner/data/vllm-0.32.0.json``); an unknown one ends it with argparse's
   usage error and code 2, a ``--max-model-len`` above 131072 with a traceback and vLLM's message.
@@ -37,15 +37,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from tests.support.asgi import Receive, Scope, Send, disconnected, lifespan, read_body, respond, respond_json, stream
 
 OPTIONS_FILE = Path(__file__).parents[2] / "operator/vllm_operator/planner/data/vllm-0.32.0.json"
 LONGEST_MODEL_LENGTH = 131_072
@@ -121,7 +118,7 @@ class Engine:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await lifespan(receive, send)
             return
         if scope["type"] != "http":
             return
@@ -130,23 +127,23 @@ class Engine:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = (scope["method"], scope["path"])
         if route in {("GET", "/health"), ("GET", "/ping"), ("POST", "/ping")}:
-            await _respond(send, 200, b"")
+            await respond(send, 200, b"")
         elif route == ("GET", "/version"):
-            await _respond_json(send, 200, {"version": "0.32.0"})
+            await respond_json(send, 200, {"version": "0.32.0"})
         elif route == ("GET", "/load"):
-            await _respond_json(send, 200, {"server_load": 0})
+            await respond_json(send, 200, {"server_load": 0})
         elif route == ("GET", "/v1/models"):
             models = [{"id": name, "object": "model", "max_model_len": self.max_length} for name in self.names]
-            await _respond_json(send, 200, {"object": "list", "data": models})
+            await respond_json(send, 200, {"object": "list", "data": models})
         elif route == ("GET", "/metrics"):
             text = f'vllm:num_requests_running{{engine="0",model_name="{self.names[0]}"}} {self.in_flight}\n'
-            await _respond(send, 200, (self._cache_config() + text).encode(), content_type=b"text/plain")
+            await respond(send, 200, (self._cache_config() + text).encode(), content_type=b"text/plain")
         elif route == ("POST", "/v1/chat/completions"):
             await self._infer(self._chat, receive, send)
         elif route == ("POST", "/v1/embeddings"):
             await self._infer(self._embeddings, receive, send)
         else:
-            await _respond_json(send, 404, {"detail": "Not Found"})
+            await respond_json(send, 404, {"detail": "Not Found"})
 
     def _cache_config(self) -> str:
         """The samples of ``vllm:cache_config_info``, with a few of its labels."""
@@ -165,9 +162,9 @@ class Engine:
     async def _infer(
         self, handler: Callable[[dict[str, Any], Send], Awaitable[None]], receive: Receive, send: Send
     ) -> None:
-        body = await _read_body(receive)
+        body = await read_body(receive)
         work = asyncio.ensure_future(self._answer(handler, body, send))
-        gone = asyncio.ensure_future(_disconnected(receive))
+        gone = asyncio.ensure_future(disconnected(receive))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
@@ -195,7 +192,7 @@ class Engine:
                 self.in_flight -= 1
             self._count(request)
         except RefusedError as error:
-            await _respond_json(send, error.status, error.body)
+            await respond_json(send, error.status, error.body)
 
     def _count(self, request: dict[str, Any]) -> None:
         self.answered += 1
@@ -256,14 +253,14 @@ class Engine:
         }
         head = {"id": f"chatcmpl-{os.urandom(8).hex()}", "created": int(time.time()), "model": self.names[0]}
         if request.get("stream"):
-            await _stream(send, head, text, reason)
+            await stream(send, head, text, reason)
             return
         count = int(request.get("n") or 1)
         choices = [
             {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
             for index in range(count)
         ]
-        await _respond_json(send, 200, {**head, "object": "chat.completion", "choices": choices, "usage": usage})
+        await respond_json(send, 200, {**head, "object": "chat.completion", "choices": choices, "usage": usage})
 
     async def _embeddings(self, request: dict[str, Any], send: Send) -> None:
         given = request.get("input")
@@ -279,57 +276,7 @@ class Engine:
         ]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0}
         body = {"id": f"embd-{os.urandom(8).hex()}", "object": "list", "created": int(time.time())}
-        await _respond_json(send, 200, {**body, "model": self.names[0], "data": data, "usage": usage})
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
-
-
-async def _read_body(receive: Receive) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _respond(send: Send, status: int, body: bytes, content_type: bytes = b"application/json") -> None:
-    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _respond_json(send: Send, status: int, body: object) -> None:
-    await _respond(send, status, json.dumps(body).encode())
-
-
-async def _stream(send: Send, head: dict[str, Any], text: str, reason: str) -> None:
-    await send({
-        "type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")],
-    })  # fmt: skip
-
-    async def event(data: str) -> None:
-        await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
-
-    for word in text.split(" "):
-        choice = {"index": 0, "delta": {"content": f"{word} "}, "finish_reason": None}
-        await event(json.dumps({**head, "object": "chat.completion.chunk", "choices": [choice]}))
-        await asyncio.sleep(0)
-    last = {"index": 0, "delta": {}, "finish_reason": reason}
-    await event(json.dumps({**head, "object": "chat.completion.chunk", "choices": [last]}))
-    await event("[DONE]")
-    await send({"type": "http.response.body", "body": b""})
+        await respond_json(send, 200, {**body, "model": self.names[0], "data": data, "usage": usage})
 
 
 class _Server(uvicorn.Server):

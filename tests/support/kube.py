@@ -1,11 +1,9 @@
-"""An API server in memory, as far as the operator can tell the difference, and a helper to wait for conditions."""
+"""An API server in memory, as far as the operator can tell the difference."""
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -306,26 +304,6 @@ def make_cache(manifests: Iterable[Manifest] = ()) -> ObjectCache:
     for manifest in manifests:
         cache.put(manifest)
     return cache
-
-
-async def eventually(
-    condition: Callable[[], Any] | Callable[[], Awaitable[Any]],
-    *,
-    timeout_seconds: float = 10.0,
-    interval_seconds: float = 0.02,
-    message: str = "",
-) -> Any:
-    """Wait until ``condition()`` (or what it awaits to) is true, and return it; an AssertionError after the timeout."""
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return value
-        if time.monotonic() >= deadline:
-            raise AssertionError(f"not within {timeout_seconds} s: {message or condition}")
-        await asyncio.sleep(interval_seconds)
 
 
 def _skeleton(manifest: Manifest) -> Manifest:

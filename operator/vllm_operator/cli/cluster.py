@@ -26,14 +26,13 @@ from vllm_operator.manifests.common import MODEL_FACTS_COMPONENT
 from vllm_operator.planner.inventory.dra import DRIVER, gpus_by_node
 from vllm_operator.planner.inventory.karpenter import pools_to_come
 from vllm_operator.planner.inventory.node_reading import read_node
-from vllm_operator.planner.inventory.pod_requests import requested
+from vllm_operator.planner.inventory.pod_requests import pods_that_count, requested
 from vllm_operator.planner.inventory.pool import Inventory
 from vllm_operator.planner.inventory.pools import assemble
 from vllm_operator_api.names import COMPONENT_LABEL, OWNER_NAME_LABEL
 
 _USER_AGENT: Final = "kubectl-llm"
 _AT_ONCE: Final = 16
-_PODS_THAT_COUNT: Final = "spec.nodeName={},status.phase!=Succeeded,status.phase!=Failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +83,8 @@ async def _requests(client: KubeClient, nodes: Sequence[str]) -> dict[str, dict[
     found: dict[str, dict[str, int]] = {}
     for start in range(0, len(nodes), _AT_ONCE):
         group = nodes[start : start + _AT_ONCE]
-        selectors = [_PODS_THAT_COUNT.format(node) for node in group]
         lists = await asyncio.gather(
-            *(_optional(client, POD, field_selector=selector, from_cache=True) for selector in selectors)
+            *(_optional(client, POD, field_selector=pods_that_count(node), from_cache=True) for node in group)
         )
         found |= {node: requested(pods) for node, pods in zip(group, lists, strict=True) if pods is not None}
     return found

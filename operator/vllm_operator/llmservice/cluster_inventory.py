@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from vllm_operator.kube.kinds import NODE, Manifest, ObjectRef
+from vllm_operator.llmservice.observe import CacheView
 from vllm_operator.planner.inventory.dra import NodeGpus
 from vllm_operator.planner.inventory.karpenter import pools_to_come
 from vllm_operator.planner.inventory.node_reading import NodeReading, read_node
@@ -24,18 +25,10 @@ _SLICE: Final = 64
 """Nodes that are read at a time: some milliseconds."""
 
 
-class NodesView(Protocol):
-    """What is read of the operator's cache."""
-
-    def get(self, ref: ObjectRef) -> Manifest | None: ...
-
-    def list(self, kind: str, namespace: str | None = None) -> tuple[Manifest, ...]: ...
-
-
 class ClusterInventory:
     """What is known of the cluster's accelerators. No call does I/O; it belongs to one event loop."""
 
-    def __init__(self, cache: NodesView, profiles: Sequence[AcceleratorProfile], on_change: Callable[[], None]) -> None:
+    def __init__(self, cache: CacheView, profiles: Sequence[AcceleratorProfile], on_change: Callable[[], None]) -> None:
         """``on_change`` is called when services should look again at what ``inventory`` returns.
 
         The nodes that the cache holds when it is asked first are known; of later ones ``node_changed`` must tell.

@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
 from vllm_operator.engine.clock import Clock
-from vllm_operator.kube.client import ObjectList
+from vllm_operator.kube.client import KubeClient
 from vllm_operator.kube.errors import KubeError, NotFoundError, TerminalError
 from vllm_operator.kube.kinds import (
     LEADER_WORKER_SET,
@@ -33,8 +33,9 @@ from vllm_operator.kube.kinds import (
     Manifest,
 )
 from vllm_operator.llmservice.cluster_inventory import ClusterInventory
+from vllm_operator.llmservice.observe import CacheView
 from vllm_operator.planner.inventory.dra import DRIVER, gpus_by_node
-from vllm_operator.planner.inventory.pod_requests import requested
+from vllm_operator.planner.inventory.pod_requests import pods_that_count, requested
 from vllm_operator_api.conditions import LLMServiceCondition, Reason
 
 _TICK_SECONDS: Final = 5.0
@@ -49,7 +50,6 @@ _FORBIDDEN_SECONDS: Final = 600.0
 _AT_ONCE: Final = 4
 _PAUSE_SECONDS: Final = 0.05
 """Between two groups of requests: at most 80 a second."""
-_PODS_THAT_COUNT: Final = "spec.nodeName={},status.phase!=Succeeded,status.phase!=Failed"
 _BEING_PLANNED: Final = frozenset({Reason.READING_MODEL_FACTS, Reason.WAITING_FOR_CAPACITY})
 _NOT_PLACED: Final = frozenset({Reason.STARTING, Reason.UNSCHEDULABLE, Reason.POD_REJECTED, Reason.WAKING})
 _OLDER_SLICES: Final = replace(RESOURCE_SLICE, api_version="resource.k8s.io/v1beta1")
@@ -57,33 +57,13 @@ _OLDER_SLICES: Final = replace(RESOURCE_SLICE, api_version="resource.k8s.io/v1be
 _log: Final = structlog.stdlib.get_logger(__name__)
 
 
-class Lists(Protocol):
-    """What is asked of the API server."""
-
-    async def list(
-        self,
-        kind: Kind,
-        *,
-        namespace: str | None = None,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
-        from_cache: bool = False,
-    ) -> ObjectList: ...
-
-
-class ServicesView(Protocol):
-    """What is read of the operator's cache."""
-
-    def list(self, kind: str, namespace: str | None = None) -> tuple[Manifest, ...]: ...
-
-
 class ClusterSources:
     """The background task. ``look`` once before services are planned, then ``run``."""
 
     def __init__(
         self,
-        client: Lists,
-        cache: ServicesView,
+        client: KubeClient,
+        cache: CacheView,
         cluster: ClusterInventory,
         clock: Clock,
         *,
@@ -167,28 +147,19 @@ class ClusterSources:
         return found
 
     async def _requests_on(self, node: str) -> dict[str, int] | None:
-        pods = await self._list(POD, field_selector=_PODS_THAT_COUNT.format(node), from_cache=True)
+        pods = await self._list(POD, field_selector=pods_that_count(node), from_cache=True)
         return None if pods is None or POD.kind in self._forbidden_until else requested(pods)
 
     async def _look_for_leader_worker_sets(self) -> bool:
         present = await serves_leader_worker_sets(self._client)
         return present is not None and self._cluster.take_leader_worker_set(present=present)
 
-    async def _list(
-        self,
-        kind: Kind,
-        *,
-        namespace: str | None = None,
-        field_selector: str | None = None,
-        from_cache: bool = False,
-    ) -> Sequence[Manifest] | None:
+    async def _list(self, kind: Kind, **query: Any) -> Sequence[Manifest] | None:
         """Empty where the kind is absent or forbidden; None when the list failed and the last one still holds."""
         if self._clock.monotonic() < self._forbidden_until.get(kind.kind, 0.0):
             return ()
         try:
-            listed = await self._client.list(
-                kind, namespace=namespace, field_selector=field_selector, from_cache=from_cache
-            )
+            listed = await self._client.list(kind, **query)
         except NotFoundError:
             return ()
         except TerminalError as error:
@@ -209,7 +180,7 @@ class ClusterSources:
         return float("inf") if moment is None else self._clock.monotonic() - moment
 
 
-async def serves_leader_worker_sets(client: Lists) -> bool | None:
+async def serves_leader_worker_sets(client: KubeClient) -> bool | None:
     """Whether the cluster has LeaderWorkerSets that the operator may make; None: it could not be asked."""
     try:
         # One of a name that nothing has: whether the kind exists is all that is asked.

@@ -17,7 +17,7 @@ from vllm_operator.llmservice.plan_step import PlanStepConfig
 from vllm_operator.llmservice.status import StatusConfig, service_status, status_document, status_facts
 from vllm_operator.llmservice.transitions import transitions
 from vllm_operator.manifests.engine_pod import EngineInstall
-from vllm_operator.planner.engine_options import load_engine_options
+from vllm_operator.planner.engine_options import default_engine_options
 from vllm_operator.planner.problem import PlanProblem
 from vllm_operator.queue.view import QueueView
 from vllm_operator.settings import Settings
@@ -51,7 +51,7 @@ class LLMServiceReconciler:
         self._clock = clock
         self._plan_config = PlanConfig(
             steps=PlanStepConfig(
-                options=load_engine_options(),
+                options=default_engine_options(),
                 install=EngineInstall(
                     default_image=settings.runtime_image,
                     image_pull_policy=settings.image_pull_policy,

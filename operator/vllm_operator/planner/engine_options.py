@@ -75,19 +75,10 @@ def parse_engine_options(document: dict[str, Any]) -> EngineOptions:
     )
 
 
-def load_engine_options(version: str = DEFAULT_VLLM_VERSION) -> EngineOptions:
-    """Read the dump that the package carries. Called once, when the object graph is built.
-
-    Raises:
-        FileNotFoundError: the package has no dump of this version.
-    """
-    from importlib import resources  # slow to import, and needed once
-
-    text = (resources.files("vllm_operator.planner") / "data" / f"vllm-{version}.json").read_text(encoding="utf-8")
-    return parse_engine_options(json.loads(text))
-
-
 @cache
 def default_engine_options() -> EngineOptions:
-    """What the default version understands; the package's own dump is read once per process."""
-    return load_engine_options()
+    """What the default version understands; the package's dump is read once per process, when it starts."""
+    from importlib import resources  # slow to import, and needed once
+
+    dump = resources.files("vllm_operator.planner") / "data" / f"vllm-{DEFAULT_VLLM_VERSION}.json"
+    return parse_engine_options(json.loads(dump.read_text(encoding="utf-8")))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.support.kube import eventually
+from tests.support.waiting import eventually
 
 from localk8s.control_plane import ControlPlane
 from vllm_operator.kube.aiohttp_client import AiohttpKubeClient

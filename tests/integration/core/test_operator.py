@@ -17,7 +17,7 @@ from uuid import uuid4
 import psutil
 import pytest
 from tests.integration.core.conftest import install_crds
-from tests.support.kube import eventually
+from tests.support.waiting import eventually
 
 from localk8s.children import free_ports
 from localk8s.control_plane import ControlPlane

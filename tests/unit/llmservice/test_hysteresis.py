@@ -17,7 +17,7 @@ from vllm_operator.llmservice.plan_step import PlanStepConfig, plan_step
 from vllm_operator.llmservice.planning import Planned, still_possible
 from vllm_operator.manifests.common import Owner
 from vllm_operator.manifests.engine_pod import EngineInstall
-from vllm_operator.planner.engine_options import load_engine_options
+from vllm_operator.planner.engine_options import default_engine_options
 from vllm_operator.planner.inventory.pool import GpuPool, Inventory
 from vllm_operator.planner.record import PlanRecord, parse_plan_record
 from vllm_operator.planner.sources.location import ModelLocation
@@ -26,7 +26,9 @@ from vllm_operator_api.v1alpha1 import LLMService, LLMServiceSpec, LLMServiceSta
 PRODUCTS = ("NVIDIA-L4", "NVIDIA-A100-SXM4-80GB", "NVIDIA-H100-80GB-HBM3", "NVIDIA-H200")
 RESOURCE = "nvidia.com/gpu"
 CONFIG = PlanStepConfig(
-    options=load_engine_options(), install=EngineInstall("runtime", "Always", "nats://x", "s", ""), operator_image="op"
+    options=default_engine_options(),
+    install=EngineInstall("runtime", "Always", "nats://x", "s", ""),
+    operator_image="op",
 )
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_operator.planner.engine_args import check_engine_args, check_engine_env, engine_env_allowed
-from vllm_operator.planner.engine_options import load_engine_options
+from vllm_operator.planner.engine_options import default_engine_options
 from vllm_operator_api.conditions import Reason
 
-OPTIONS = load_engine_options()
+OPTIONS = default_engine_options()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,11 @@ from vllm_operator.planner.inventory.reading import whole_number
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
 
 
+def pods_that_count(node: str) -> str:
+    """The field selector of the pods that take something of a node."""
+    return ",".join((f"spec.nodeName={node}", *(f"status.phase!={phase}" for phase in sorted(_ENDED))))
+
+
 def requested(pods: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """The sum, by extended resource, over pods that have not ended."""
     total: Counter[str] = Counter()
